@@ -37,19 +37,19 @@ static _Atomic int cr_failures;
 
 enum { CR_FAILED = 1, CR_SKIPPED = 77 };
 
-#define Test(Suite, Name, ...)                                                                                \
-    static void cr_run_##Suite##_##Name(void);                                                                \
-    __attribute__((constructor)) static void cr_add_##Suite##_##Name(void)                                    \
-    {                                                                                                         \
-        static struct cr_test test = {                                                                        \
-            .suite = #Suite, .name = #Name, .run = cr_run_##Suite##_##Name, ##__VA_ARGS__};                   \
-        test.next = cr_tests;                                                                                 \
-        cr_tests = &test;                                                                                     \
-    }                                                                                                         \
+#define Test(Suite, Name, ...)                                                                               \
+    static void cr_run_##Suite##_##Name(void);                                                               \
+    __attribute__((constructor)) static void cr_add_##Suite##_##Name(void)                                   \
+    {                                                                                                        \
+        static struct cr_test test = {                                                                       \
+            .suite = #Suite, .name = #Name, .run = cr_run_##Suite##_##Name, ##__VA_ARGS__};                  \
+        test.next = cr_tests;                                                                                \
+        cr_tests = &test;                                                                                    \
+    }                                                                                                        \
     static void cr_run_##Suite##_##Name(void)
 
 __attribute__((format(printf, 5, 6))) static inline void cr_failed(bool fatal, const char *file, int line,
-                                                                    const char *what, const char *format, ...)
+                                                                   const char *what, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -63,11 +63,12 @@ __attribute__((format(printf, 5, 6))) static inline void cr_failed(bool fatal, c
 }
 
 // A message, if there is one, begins with a string literal.
-#define CR_CHECK(fatal, condition, what, ...) \
+#define CR_CHECK(fatal, condition, what, ...)                                                                \
     ((condition) ? (void)0 : cr_failed(fatal, __FILE__, __LINE__, what, " " __VA_ARGS__))
 #define CR_COMPARE(fatal, a, op, b, ...) CR_CHECK(fatal, (a)op(b), #a " " #op " " #b, __VA_ARGS__)
-#define CR_STRINGS(fatal, a, op, b, ...) CR_CHECK(fatal, strcmp(a, b) op 0, "strings " #a " " #op " " #b, __VA_ARGS__)
-#define CR_BYTES(fatal, a, op, b, size, ...) \
+#define CR_STRINGS(fatal, a, op, b, ...)                                                                     \
+    CR_CHECK(fatal, strcmp(a, b) op 0, "strings " #a " " #op " " #b, __VA_ARGS__)
+#define CR_BYTES(fatal, a, op, b, size, ...)                                                                 \
     CR_CHECK(fatal, memcmp(a, b, size) op 0, "bytes of " #a " " #op " " #b, __VA_ARGS__)
 
 #define cr_assert(condition, ...) CR_CHECK(1, condition, #condition, __VA_ARGS__)
@@ -84,7 +85,8 @@ __attribute__((format(printf, 5, 6))) static inline void cr_failed(bool fatal, c
 #define cr_assert_str_neq(a, b, ...) CR_STRINGS(1, a, !=, b, __VA_ARGS__)
 #define cr_assert_arr_eq(a, b, size, ...) CR_BYTES(1, a, ==, b, size, __VA_ARGS__)
 #define cr_assert_arr_neq(a, b, size, ...) CR_BYTES(1, a, !=, b, size, __VA_ARGS__)
-#define cr_assert_float_eq(a, b, epsilon, ...) CR_CHECK(1, (a) - (b) <= (epsilon) && (b) - (a) <= (epsilon), #a " is about " #b, __VA_ARGS__)
+#define cr_assert_float_eq(a, b, epsilon, ...)                                                               \
+    CR_CHECK(1, (a) - (b) <= (epsilon) && (b) - (a) <= (epsilon), #a " is about " #b, __VA_ARGS__)
 #define cr_assert_fail(...) CR_CHECK(1, false, "fail", __VA_ARGS__)
 
 #define cr_expect(condition, ...) CR_CHECK(0, condition, #condition, __VA_ARGS__)
@@ -101,7 +103,8 @@ __attribute__((format(printf, 5, 6))) static inline void cr_failed(bool fatal, c
 #define cr_expect_str_neq(a, b, ...) CR_STRINGS(0, a, !=, b, __VA_ARGS__)
 #define cr_expect_arr_eq(a, b, size, ...) CR_BYTES(0, a, ==, b, size, __VA_ARGS__)
 #define cr_expect_arr_neq(a, b, size, ...) CR_BYTES(0, a, !=, b, size, __VA_ARGS__)
-#define cr_expect_float_eq(a, b, epsilon, ...) CR_CHECK(0, (a) - (b) <= (epsilon) && (b) - (a) <= (epsilon), #a " is about " #b, __VA_ARGS__)
+#define cr_expect_float_eq(a, b, epsilon, ...)                                                               \
+    CR_CHECK(0, (a) - (b) <= (epsilon) && (b) - (a) <= (epsilon), #a " is about " #b, __VA_ARGS__)
 #define cr_expect_fail(...) CR_CHECK(0, false, "fail", __VA_ARGS__)
 #define cr_skip_test(...) _Exit(CR_SKIPPED)
 #define cr_skip(...) _Exit(CR_SKIPPED)
