@@ -1,0 +1,289 @@
+/*
+ * alloc.c - malloc with a clear end, and the pool's slow half.
+ *
+ * A block is either in use, in one thread's stock (alloc.h), or in the depot, which holds
+ * whole batches under one spin lock per class.  The lock is taken once per NL_POOL_BATCH
+ * blocks, for a handful of instructions; handing a batch over under it is also what makes
+ * the giver's writes to the blocks visible to the taker.
+ *
+ * Memory comes in slabs, each cut by one thread from front to back into blocks of whatever
+ * class it needs.  A block keeps its class for good, so the pool's size is the sum over the
+ * classes of the most that was ever in use at once; it is given back only by nl_pool_fini.
+ */
+#include "base/alloc.h"
+#include "base/spin.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- malloc ------------------------------------------------------------------------------ */
+
+static _Noreturn void out_of_memory(size_t n)
+{
+    char what[64];
+    snprintf(what, sizeof(what), "allocation of %llu bytes", (unsigned long long)n);
+    nl_panic(__FILE__, __LINE__, what, "out of memory");
+}
+
+void *nl_try_malloc(size_t n)
+{
+    /* The first test only spares sanitizers, which end the process at a request that cannot be met. */
+    return n > PTRDIFF_MAX ? NULL : malloc(n ? n : 1);
+}
+
+void *nl_malloc(size_t n)
+{
+    void *p = nl_try_malloc(n);
+    if (nl_unlikely(!p)) {
+        out_of_memory(n);
+    }
+    return p;
+}
+
+void *nl_calloc(size_t n)
+{
+    void *p = n > PTRDIFF_MAX ? NULL : calloc(1, n ? n : 1);
+    if (nl_unlikely(!p)) {
+        out_of_memory(n);
+    }
+    return p;
+}
+
+void *nl_realloc(void *p, size_t n)
+{
+    void *q = n > PTRDIFF_MAX ? NULL : realloc(p, n ? n : 1);
+    if (nl_unlikely(!q)) {
+        out_of_memory(n);
+    }
+    return q;
+}
+
+char *nl_strdup(const char *s)
+{
+    size_t n = strlen(s) + 1;
+    return (char *)memcpy(nl_malloc(n), s, n);
+}
+
+void nl_free(void *p)
+{
+    free(p);
+}
+
+void *nl_calloc_aligned(size_t n)
+{
+    void *p = NULL;
+    size_t size = (n + NL_CACHELINE - 1) & ~(size_t)(NL_CACHELINE - 1); /* no stranger on the last line */
+    if (size < n || size == 0) {
+        size = NL_CACHELINE;
+    }
+#ifdef _WIN32
+    p = _aligned_malloc(size, NL_CACHELINE);
+    if (nl_unlikely(!p)) {
+#else
+    if (nl_unlikely(posix_memalign(&p, NL_CACHELINE, size) != 0)) {
+#endif
+        out_of_memory(n);
+    }
+    return memset(p, 0, size);
+}
+
+void nl_free_aligned(void *p)
+{
+#ifdef _WIN32
+    _aligned_free(p);
+#else
+    free(p);
+#endif
+}
+
+/* --- The pool ---------------------------------------------------------------------------- */
+
+#ifdef NL_POOL_IS_MALLOC
+
+void nl_pool_thread_exit(void) {}
+
+void nl_pool_fini(void) {}
+
+#else
+
+_Static_assert(sizeof(nl_pool_node) <= NL_POOL_STEP, "a free block holds its links");
+
+#define SLAB_SIZE (64 * 1024)
+/* New blocks are linked up a page's worth at a time, not to touch memory that may never be wanted. */
+#define CUT_SIZE 4096
+
+typedef struct depot {
+    nl_alignas_line nl_spin lock;
+    nl_pool_node *batches; /* whole ones, chained by .batch */
+    nl_pool_node *loose;   /* fewer than a batch: what ended threads have left */
+    unsigned loose_count;
+} depot;
+
+typedef struct slab {
+    struct slab *next;
+    void *pad; /* keeps what follows 16-aligned */
+} slab;
+
+static depot depots[NL_POOL_CLASSES];
+static nl_spin slab_lock;
+static slab *slabs; /* under slab_lock; for nl_pool_fini */
+
+_Thread_local nl_pool_mag nl_pool_mags[NL_POOL_CLASSES];
+static _Thread_local char *cut, *cut_end; /* what is left of this thread's slab */
+
+static size_t size_of(unsigned cls)
+{
+    return ((size_t)cls + 1) * NL_POOL_STEP;
+}
+
+/* Takes a batch out of the depot, or what is loose there; NULL if it is empty. */
+static nl_pool_node *depot_take(depot *d, unsigned *count)
+{
+    nl_spin_lock(&d->lock);
+    nl_pool_node *b = d->batches;
+    if (b) {
+        d->batches = b->batch;
+        *count = NL_POOL_BATCH;
+    } else {
+        b = d->loose;
+        *count = d->loose_count;
+        d->loose = NULL;
+        d->loose_count = 0;
+    }
+    nl_spin_unlock(&d->lock);
+    return b;
+}
+
+static void depot_put(depot *d, nl_pool_node *batch)
+{
+    nl_spin_lock(&d->lock);
+    batch->batch = d->batches;
+    d->batches = batch;
+    nl_spin_unlock(&d->lock);
+}
+
+static void depot_put_loose(depot *d, nl_pool_node *b)
+{
+    nl_spin_lock(&d->lock);
+    while (b) {
+        nl_pool_node *next = b->next;
+        b->next = d->loose;
+        d->loose = b;
+        if (++d->loose_count == NL_POOL_BATCH) {
+            b->batch = d->batches;
+            d->batches = b;
+            d->loose = NULL;
+            d->loose_count = 0;
+        }
+        b = next;
+    }
+    nl_spin_unlock(&d->lock);
+}
+
+/* Puts what is left of the slab into the stocks of the classes it fits. */
+static void use_up_slab(void)
+{
+    while (cut < cut_end) {
+        size_t n = (size_t)(cut_end - cut);
+        n = n < NL_POOL_MAX ? n : NL_POOL_MAX;
+        char *p = cut;
+        cut += n;
+        nl_pool_free(p, n);
+    }
+}
+
+static void new_slab(void)
+{
+    use_up_slab();
+    slab *s = (slab *)nl_malloc(SLAB_SIZE);
+    cut = (char *)(s + 1);
+    cut_end = (char *)s + SLAB_SIZE;
+    nl_spin_lock(&slab_lock);
+    s->next = slabs;
+    slabs = s;
+    nl_spin_unlock(&slab_lock);
+}
+
+/* Cuts a few new blocks of a class, in rising addresses. */
+static nl_pool_node *cut_some(unsigned cls, unsigned *count)
+{
+    size_t size = size_of(cls);
+    if ((size_t)(cut_end - cut) < size) {
+        new_slab();
+    }
+    nl_pool_node *first = NULL, **last = &first;
+    unsigned n = 0;
+    do {
+        nl_pool_node *b = (nl_pool_node *)(void *)cut;
+        cut += size;
+        *last = b;
+        last = &b->next;
+        n++;
+    } while (n < NL_POOL_BATCH && n * size < CUT_SIZE && (size_t)(cut_end - cut) >= size);
+    *last = NULL;
+    *count = n;
+    return first;
+}
+
+void *nl_pool_alloc_slow(unsigned cls)
+{
+    nl_pool_mag *m = &nl_pool_mags[cls];
+    nl_pool_node *b = m->reserve;
+    unsigned count = NL_POOL_BATCH;
+    if (b) {
+        m->reserve = NULL;
+    } else {
+        b = depot_take(&depots[cls], &count);
+        if (!b) {
+            b = cut_some(cls, &count);
+        }
+    }
+    /* new_slab may have given the rest of the old slab to other stocks, not to this one: it was shorter than a block. */
+    m->head = b->next;
+    m->count = count - 1;
+    return b;
+}
+
+void nl_pool_spill(unsigned cls)
+{
+    nl_pool_mag *m = &nl_pool_mags[cls];
+    if (m->reserve) {
+        depot_put(&depots[cls], m->reserve);
+    }
+    m->reserve = m->head;
+    m->head = NULL;
+    m->count = 0;
+}
+
+void nl_pool_thread_exit(void)
+{
+    use_up_slab();
+    for (unsigned cls = 0; cls < NL_POOL_CLASSES; cls++) {
+        nl_pool_mag *m = &nl_pool_mags[cls];
+        if (m->reserve) {
+            depot_put(&depots[cls], m->reserve);
+        }
+        if (m->head) {
+            depot_put_loose(&depots[cls], m->head);
+        }
+        *m = (nl_pool_mag){NULL, NULL, 0};
+    }
+}
+
+void nl_pool_fini(void)
+{
+    for (unsigned cls = 0; cls < NL_POOL_CLASSES; cls++) {
+        nl_pool_mags[cls] = (nl_pool_mag){NULL, NULL, 0};
+        depots[cls].batches = depots[cls].loose = NULL;
+        depots[cls].loose_count = 0;
+    }
+    cut = cut_end = NULL;
+    while (slabs) {
+        slab *s = slabs;
+        slabs = s->next;
+        free(s);
+    }
+}
+
+#endif

@@ -1,0 +1,127 @@
+/*
+ * alloc.h - memory.
+ *
+ * nl_malloc and its kin end the process with a clear message when memory is out: they are
+ * for the runtime's own small structures.  Sizes that a script or a peer chooses go
+ * through nl_try_malloc, whose NULL becomes -ENOMEM.
+ *
+ * The pool serves blocks of up to NL_POOL_MAX bytes that are made on one thread and given
+ * back on another (messages, chain chunks, small buffers).  Each thread keeps a stock per
+ * size class and trades whole batches with a shared depot, so that a producer and a
+ * consumer on different cores meet once per NL_POOL_BATCH blocks, not at each one.  Under
+ * AddressSanitizer the pool is malloc and free, so that misuse is seen.
+ */
+#ifndef NL_ALLOC_H
+#define NL_ALLOC_H
+
+#include "base/base.h"
+
+void *nl_malloc(size_t n) __attribute__((malloc, returns_nonnull));
+void *nl_calloc(size_t n) __attribute__((malloc, returns_nonnull));
+void *nl_realloc(void *p, size_t n) __attribute__((returns_nonnull));
+void *nl_try_malloc(size_t n) __attribute__((malloc));
+char *nl_strdup(const char *s) __attribute__((malloc, returns_nonnull));
+void nl_free(void *p);
+
+/* Zeroed memory on a cache line of its own; freed with nl_free_aligned. */
+void *nl_calloc_aligned(size_t n) __attribute__((malloc, returns_nonnull));
+void nl_free_aligned(void *p);
+
+#define NL_POOL_MAX 1024
+#define NL_POOL_BATCH 64
+
+/* A block of at least n bytes, 16-aligned, not zeroed.  n > NL_POOL_MAX falls through to malloc. */
+static inline void *nl_pool_alloc(size_t n) __attribute__((malloc, returns_nonnull));
+/* Gives it back, from any thread; n is the size it was asked for with. */
+static inline void nl_pool_free(void *p, size_t n);
+/* Hands the calling thread's stock to the depot; to be called before a thread ends. */
+void nl_pool_thread_exit(void);
+/* Frees the pool's memory; only when every other thread that used it has ended and no block is in use. */
+void nl_pool_fini(void);
+
+/* --- The fast path ----------------------------------------------------------------------- */
+
+#ifndef NL_POOL_IS_MALLOC
+#if defined(__SANITIZE_ADDRESS__)
+#define NL_POOL_IS_MALLOC 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define NL_POOL_IS_MALLOC 1
+#endif
+#endif
+#endif
+
+#ifdef NL_POOL_IS_MALLOC
+
+static inline void *nl_pool_alloc(size_t n)
+{
+    return nl_malloc(n);
+}
+
+static inline void nl_pool_free(void *p, size_t n)
+{
+    (void)n;
+    nl_free(p);
+}
+
+#else
+
+#define NL_POOL_STEP 16
+#define NL_POOL_CLASSES (NL_POOL_MAX / NL_POOL_STEP)
+
+/* A free block: links in its own first bytes. */
+typedef struct nl_pool_node {
+    struct nl_pool_node *next;  /* in its batch */
+    struct nl_pool_node *batch; /* of a batch's first block: the next batch in the depot */
+} nl_pool_node;
+
+/*
+ * A thread's stock of one class: up to one batch to take from and give to, and one whole
+ * batch or none in reserve, so that a thread that goes to and fro over the edge of a batch
+ * does not ask the depot each time.
+ */
+typedef struct nl_pool_mag {
+    nl_pool_node *head;
+    nl_pool_node *reserve;
+    unsigned count; /* of head */
+} nl_pool_mag;
+
+extern _Thread_local nl_pool_mag nl_pool_mags[NL_POOL_CLASSES];
+void *nl_pool_alloc_slow(unsigned cls) __attribute__((malloc, returns_nonnull));
+void nl_pool_spill(unsigned cls);
+
+static inline void *nl_pool_alloc(size_t n)
+{
+    size_t cls = (n - 1) / NL_POOL_STEP; /* 0 wraps round, and goes to malloc with the long ones */
+    if (nl_unlikely(cls >= NL_POOL_CLASSES)) {
+        return nl_malloc(n);
+    }
+    nl_pool_mag *m = &nl_pool_mags[cls];
+    nl_pool_node *b = m->head;
+    if (nl_unlikely(!b)) {
+        return nl_pool_alloc_slow((unsigned)cls);
+    }
+    m->head = b->next;
+    m->count--;
+    return b;
+}
+
+static inline void nl_pool_free(void *p, size_t n)
+{
+    size_t cls = (n - 1) / NL_POOL_STEP;
+    if (nl_unlikely(cls >= NL_POOL_CLASSES)) {
+        nl_free(p);
+        return;
+    }
+    nl_pool_mag *m = &nl_pool_mags[cls];
+    nl_pool_node *b = (nl_pool_node *)p;
+    b->next = m->head;
+    m->head = b;
+    if (nl_unlikely(++m->count == NL_POOL_BATCH)) {
+        nl_pool_spill((unsigned)cls);
+    }
+}
+
+#endif
+
+#endif

@@ -1,0 +1,54 @@
+/*
+ * os.h - the whole porting contract for threads, clock and processors.
+ *
+ * One implementation per system: os_posix.c, os_win.c.  Any thread may call any of it.
+ */
+#ifndef NL_OS_H
+#define NL_OS_H
+
+#include "base/base.h"
+
+/* Nanoseconds of a monotonic clock with an arbitrary start; never goes back. */
+int64_t nl_now_ns(void);
+
+/* CPU time of the calling thread in nanoseconds. */
+int64_t nl_thread_cpu_ns(void);
+
+/* Wall clock for log lines: seconds and microseconds since 1970. */
+void nl_wall_clock(int64_t *sec, int *usec);
+
+/* Processors this process may run on (its affinity mask where there is one); at least 1. */
+int nl_ncpu(void);
+
+/* Threads.  The stack is 1 MiB whatever the system's default; name is cut to 15 bytes. */
+typedef struct nl_thread nl_thread;
+/* Starts fn(arg).  0 and *out, or -errno. */
+int nl_thread_start(nl_thread **out, const char *name, void (*fn)(void *), void *arg);
+/* Waits for its end and frees it. */
+void nl_thread_join(nl_thread *t);
+/* Binds the calling thread to the i-th processor of the process's own set.  0 or -errno (-EINVAL: no such one). */
+int nl_thread_pin(int cpu_index);
+/* Gives the rest of the time slice away. */
+void nl_thread_yield(void);
+
+/*
+ * Writes all of it to standard error, in one system call where the system takes it at once;
+ * what other threads write this way never comes between.
+ */
+void nl_stderr_write(const void *p, size_t n);
+
+/* Mutex and condition for slow paths only (names, resolver, monitor). */
+typedef struct nl_mutex nl_mutex;
+nl_mutex *nl_mutex_new(void);
+void nl_mutex_free(nl_mutex *m);
+void nl_mutex_lock(nl_mutex *m);
+void nl_mutex_unlock(nl_mutex *m);
+typedef struct nl_cond nl_cond;
+nl_cond *nl_cond_new(void);
+void nl_cond_free(nl_cond *c);
+/* Waits until signalled or timeout_ns has passed (< 0: for ever); spurious returns happen. */
+void nl_cond_wait(nl_cond *c, nl_mutex *m, int64_t timeout_ns);
+void nl_cond_signal(nl_cond *c);
+void nl_cond_broadcast(nl_cond *c);
+
+#endif

@@ -1,0 +1,307 @@
+/*
+ * os_posix.c - os.h on Linux, the BSDs and macOS.
+ */
+#include "base/alloc.h"
+#include "base/os.h"
+
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+#ifdef __FreeBSD__
+#include <pthread_np.h>
+#endif
+
+#define STACK_SIZE (1024 * 1024)
+#define NS_PER_S 1000000000
+
+/* --- Clocks ------------------------------------------------------------------------------ */
+
+static int64_t clock_ns(clockid_t id)
+{
+    struct timespec ts;
+    clock_gettime(id, &ts);
+    return (int64_t)ts.tv_sec * NS_PER_S + ts.tv_nsec;
+}
+
+int64_t nl_now_ns(void)
+{
+    return clock_ns(CLOCK_MONOTONIC);
+}
+
+int64_t nl_thread_cpu_ns(void)
+{
+    return clock_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+
+void nl_wall_clock(int64_t *sec, int *usec)
+{
+    struct timeval tv;
+    gettimeofday(&tv, NULL);
+    *sec = tv.tv_sec;
+    *usec = (int)tv.tv_usec;
+}
+
+/* --- Processors -------------------------------------------------------------------------- */
+
+#ifdef __linux__
+
+/*
+ * The mask as it was when first asked for: later a worker may have bound itself, and the
+ * kernel then tells that thread only of the one processor it is bound to.
+ */
+static pthread_once_t cpu_once = PTHREAD_ONCE_INIT;
+static int *cpus; /* numbers of the processors; never freed */
+static int cpu_count;
+
+static void cpu_init(void)
+{
+    /* The kernel refuses a mask shorter than its own (EINVAL): try longer ones. */
+    for (int max = 1024; max <= 1024 * 1024; max *= 2) {
+        cpu_set_t *set = CPU_ALLOC((size_t)max);
+        size_t size = CPU_ALLOC_SIZE((size_t)max);
+        if (set && sched_getaffinity(getpid(), size, set) == 0) {
+            cpus = (int *)nl_malloc((size_t)CPU_COUNT_S(size, set) * sizeof(int));
+            for (int i = 0; i < max; i++) {
+                if (CPU_ISSET_S((size_t)i, size, set)) {
+                    cpus[cpu_count++] = i;
+                }
+            }
+            CPU_FREE(set);
+            return;
+        }
+        CPU_FREE(set);
+        if (errno != EINVAL) {
+            return;
+        }
+    }
+}
+
+int nl_ncpu(void)
+{
+    pthread_once(&cpu_once, cpu_init);
+    return cpu_count > 0 ? cpu_count : 1;
+}
+
+int nl_thread_pin(int cpu_index)
+{
+    pthread_once(&cpu_once, cpu_init);
+    if (cpu_index < 0 || cpu_index >= cpu_count) {
+        return -EINVAL;
+    }
+    int cpu = cpus[cpu_index];
+    size_t size = CPU_ALLOC_SIZE((size_t)cpu + 1);
+    cpu_set_t *set = CPU_ALLOC((size_t)cpu + 1);
+    if (!set) {
+        return -ENOMEM;
+    }
+    CPU_ZERO_S(size, set);
+    CPU_SET_S((size_t)cpu, size, set);
+    int err = pthread_setaffinity_np(pthread_self(), size, set);
+    CPU_FREE(set);
+    return -err;
+}
+
+#else
+
+int nl_ncpu(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 && n < INT_MAX ? (int)n : 1;
+}
+
+int nl_thread_pin(int cpu_index)
+{
+    return cpu_index < 0 || cpu_index >= nl_ncpu() ? -EINVAL : -ENOTSUP;
+}
+
+#endif
+
+/* --- Threads ----------------------------------------------------------------------------- */
+
+struct nl_thread {
+    pthread_t id;
+    void (*fn)(void *);
+    void *arg;
+    char name[16];
+};
+
+static void *thread_main(void *arg)
+{
+    nl_thread *t = (nl_thread *)arg;
+#if defined(__linux__) || defined(__NetBSD__)
+#ifdef __NetBSD__
+    pthread_setname_np(pthread_self(), "%s", t->name);
+#else
+    pthread_setname_np(pthread_self(), t->name);
+#endif
+#elif defined(__APPLE__)
+    pthread_setname_np(t->name);
+#elif defined(__FreeBSD__) || defined(__OpenBSD__)
+    pthread_set_name_np(pthread_self(), t->name);
+#endif
+    t->fn(t->arg);
+    return NULL;
+}
+
+int nl_thread_start(nl_thread **out, const char *name, void (*fn)(void *), void *arg)
+{
+    pthread_attr_t attr;
+    nl_thread *t = (nl_thread *)nl_calloc(sizeof(*t));
+    t->fn = fn;
+    t->arg = arg;
+    snprintf(t->name, sizeof(t->name), "%s", name);
+
+    int err = pthread_attr_init(&attr);
+    if (err) {
+        goto fail;
+    }
+    err = pthread_attr_setstacksize(&attr, STACK_SIZE);
+    if (!err) {
+        err = pthread_create(&t->id, &attr, thread_main, t);
+    }
+    pthread_attr_destroy(&attr);
+    if (err) {
+        goto fail;
+    }
+    *out = t;
+    return 0;
+
+fail:
+    nl_free(t);
+    return -err;
+}
+
+void nl_thread_join(nl_thread *t)
+{
+    pthread_join(t->id, NULL);
+    nl_free(t);
+}
+
+void nl_thread_yield(void)
+{
+    sched_yield();
+}
+
+/* --- Standard error ---------------------------------------------------------------------- */
+
+void nl_stderr_write(const void *p, size_t n)
+{
+    const char *s = (const char *)p;
+    /* stdio's own lock, so that what a script writes with io.stderr does not come between either. */
+    flockfile(stderr);
+    while (n > 0) {
+        ssize_t done = write(STDERR_FILENO, s, n);
+        if (done >= 0) {
+            s += done;
+            n -= (size_t)done;
+        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            /* Somebody who shares the terminal or pipe has made it non-blocking. */
+            struct pollfd pfd = {STDERR_FILENO, POLLOUT, 0};
+            poll(&pfd, 1, -1);
+        } else if (errno != EINTR) {
+            break; /* closed, or a full disk: a log line is not worth more */
+        }
+    }
+    funlockfile(stderr);
+}
+
+/* --- Mutex and condition ----------------------------------------------------------------- */
+
+struct nl_mutex {
+    pthread_mutex_t m;
+};
+
+struct nl_cond {
+    pthread_cond_t c;
+};
+
+/* These fail only on a misuse, which would otherwise go unnoticed until something else breaks. */
+#define MUST(call) nl_assert((call) == 0, "a thread primitive was misused")
+
+nl_mutex *nl_mutex_new(void)
+{
+    nl_mutex *m = (nl_mutex *)nl_malloc(sizeof(*m));
+#ifdef PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP
+    /* Spins a little before it sleeps: what it guards here is short, and a sleep costs 35 µs and more. */
+    pthread_mutexattr_t attr;
+    MUST(pthread_mutexattr_init(&attr));
+    MUST(pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP));
+    MUST(pthread_mutex_init(&m->m, &attr));
+    MUST(pthread_mutexattr_destroy(&attr));
+#else
+    MUST(pthread_mutex_init(&m->m, NULL));
+#endif
+    return m;
+}
+
+void nl_mutex_free(nl_mutex *m)
+{
+    MUST(pthread_mutex_destroy(&m->m));
+    nl_free(m);
+}
+
+void nl_mutex_lock(nl_mutex *m)
+{
+    MUST(pthread_mutex_lock(&m->m));
+}
+
+void nl_mutex_unlock(nl_mutex *m)
+{
+    MUST(pthread_mutex_unlock(&m->m));
+}
+
+nl_cond *nl_cond_new(void)
+{
+    nl_cond *c = (nl_cond *)nl_malloc(sizeof(*c));
+#ifdef __APPLE__
+    MUST(pthread_cond_init(&c->c, NULL)); /* has a relative wait instead of a choice of clocks */
+#else
+    pthread_condattr_t attr;
+    MUST(pthread_condattr_init(&attr));
+    MUST(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC));
+    MUST(pthread_cond_init(&c->c, &attr));
+    MUST(pthread_condattr_destroy(&attr));
+#endif
+    return c;
+}
+
+void nl_cond_free(nl_cond *c)
+{
+    MUST(pthread_cond_destroy(&c->c));
+    nl_free(c);
+}
+
+void nl_cond_wait(nl_cond *c, nl_mutex *m, int64_t timeout_ns)
+{
+    if (timeout_ns < 0) {
+        MUST(pthread_cond_wait(&c->c, &m->m));
+        return;
+    }
+    int err;
+#ifdef __APPLE__
+    struct timespec ts = {(time_t)(timeout_ns / NS_PER_S), (long)(timeout_ns % NS_PER_S)};
+    err = pthread_cond_timedwait_relative_np(&c->c, &m->m, &ts);
+#else
+    int64_t now = nl_now_ns();
+    int64_t at = timeout_ns < INT64_MAX - now ? now + timeout_ns : INT64_MAX;
+    struct timespec ts = {(time_t)(at / NS_PER_S), (long)(at % NS_PER_S)};
+    err = pthread_cond_timedwait(&c->c, &m->m, &ts);
+#endif
+    nl_assert(err == 0 || err == ETIMEDOUT, "a condition was misused");
+}
+
+void nl_cond_signal(nl_cond *c)
+{
+    MUST(pthread_cond_signal(&c->c));
+}
+
+void nl_cond_broadcast(nl_cond *c)
+{
+    MUST(pthread_cond_broadcast(&c->c));
+}

@@ -1,0 +1,42 @@
+/*
+ * spin.h - a four-byte lock for critical sections of a few dozen instructions.
+ *
+ * Never held across a system call or a callback.  A waiter spins briefly, then yields its
+ * time slice, so that a holder that was preempted gets to run.
+ */
+#ifndef NL_SPIN_H
+#define NL_SPIN_H
+
+#include "base/os.h"
+
+typedef struct nl_spin {
+    atomic_bool held;
+} nl_spin;
+
+#define NL_SPIN_INIT {false}
+
+static inline bool nl_spin_trylock(nl_spin *s)
+{
+    /* Acquire pairs with the release in nl_spin_unlock: the last holder's writes are seen. */
+    return !atomic_load_explicit(&s->held, memory_order_relaxed) &&
+           !atomic_exchange_explicit(&s->held, true, memory_order_acquire);
+}
+
+static inline void nl_spin_lock(nl_spin *s)
+{
+    int spins = 0;
+    while (!nl_spin_trylock(s)) {
+        if (++spins < 64) {
+            nl_cpu_relax();
+        } else {
+            nl_thread_yield();
+        }
+    }
+}
+
+static inline void nl_spin_unlock(nl_spin *s)
+{
+    atomic_store_explicit(&s->held, false, memory_order_release);
+}
+
+#endif

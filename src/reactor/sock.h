@@ -1,0 +1,82 @@
+/*
+ * sock.h - non-blocking sockets and addresses, one implementation per system
+ * (sock_posix.c, sock_win.c).
+ *
+ * No state; any thread, but one socket by one thread at a time and direction.  Every
+ * function returns 0 or a count, or a negated error number (base.h); NL_AGAIN where the
+ * call would block.  No call raises a signal.
+ */
+#ifndef NL_SOCK_H
+#define NL_SOCK_H
+
+#include "base/base.h"
+
+typedef intptr_t nl_fd; /* a descriptor or a SOCKET */
+#define NL_FD_NONE ((nl_fd)-1)
+#define NL_AGAIN (-EAGAIN)
+
+/* An address of any family.  text is "1.2.3.4", "::1" or a path. */
+typedef struct nl_addr {
+    unsigned len;
+    union {
+        uint64_t align;
+        unsigned char bytes[128];
+    } u;
+} nl_addr;
+
+typedef struct nl_iov {
+    void *base;
+    size_t len;
+} nl_iov;
+
+/* The same layout as struct iovec where there is one (sock_posix.c asserts it). */
+#define NL_IOV_MAX 64
+
+/* Once per process: ignores SIGPIPE, raises the descriptor limit to its hard value, WSAStartup. */
+int nl_sock_init(void);
+
+/* Numeric address of the family (4, 6) + port.  -EINVAL when the text is no such address. */
+int nl_addr_ip(nl_addr *out, int family, const char *text, int port);
+/* Unix domain socket path; -ENAMETOOLONG. A leading '@' names a Linux abstract socket. */
+int nl_addr_unix(nl_addr *out, const char *path);
+void nl_addr_set_port(nl_addr *a, int port);
+/* 4, 6, or 1 for a Unix socket; 0 unspecified */
+int nl_addr_family(const nl_addr *a);
+int nl_addr_port(const nl_addr *a); /* 0 for a Unix socket */
+/* Writes its text, without the port; buf of at least 128 bytes. */
+void nl_addr_text(const nl_addr *a, char *buf, size_t size);
+
+/*
+ * Resolves host by the system's resolver; blocks, so never on a worker.  family 4 or 6.
+ * Fills out[0..max) with port set; returns the count, -NL_EHOST for an unknown name, or -errno.
+ */
+int nl_addr_resolve(nl_addr *out, int max, int family, const char *host, int port);
+
+struct nl_listen_opts {
+    int backlog;    /* <= 0: what the system allows */
+    bool reuseport; /* several listeners on one port share the load */
+};
+
+/* Bound, listening, non-blocking, close-on-exec.  IPv6 ones are v6-only. A stale Unix socket file is replaced. */
+int nl_sock_listen(nl_fd *out, const nl_addr *a, const struct nl_listen_opts *o);
+/* Accepts one connection, non-blocking, close-on-exec.  NL_AGAIN when there is none. */
+int nl_sock_accept(nl_fd *out, nl_fd listener);
+/* Starts a connection: 0 connected at once, -EINPROGRESS under way (WRITE will be ready), or -errno (*out is then none). */
+int nl_sock_connect(nl_fd *out, const nl_addr *a);
+/* Outcome of a connection under way: 0, -EINPROGRESS, or its error. */
+int nl_sock_connect_result(nl_fd fd);
+
+/* Bytes read, 0 at the end of the stream, NL_AGAIN, -errno. */
+intptr_t nl_sock_read(nl_fd fd, void *buf, size_t n);
+/* Gathered write: bytes taken (maybe fewer than given), NL_AGAIN, -errno (EPIPE, ECONNRESET…). */
+intptr_t nl_sock_writev(nl_fd fd, const nl_iov *iov, int n);
+/* Plain send of one run of bytes, the same results; cheaper than writev. */
+intptr_t nl_sock_write(nl_fd fd, const void *buf, size_t n);
+
+int nl_sock_nodelay(nl_fd fd, bool on);
+int nl_sock_shutdown_write(nl_fd fd);
+int nl_sock_local(nl_fd fd, nl_addr *out);
+int nl_sock_remote(nl_fd fd, nl_addr *out);
+void nl_sock_close(nl_fd fd);
+
+#endif
