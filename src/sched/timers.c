@@ -1,6 +1,6 @@
 /*
  * timers.c - see timers.h.  Four children a node: half the levels of a binary heap, and the
- * children of one node lie in two cache lines.
+ * children of one node lie in 64 bytes.
  */
 #include "sched/timers.h"
 #include "base/alloc.h"
@@ -25,7 +25,7 @@ void nl_timers_fini(nl_timers *h)
 
 static bool before(const cell *a, const cell *b)
 {
-    return a->deadline != b->deadline ? a->deadline < b->deadline : a->seq < b->seq;
+    return a->deadline != b->deadline ? a->deadline < b->deadline : a->t->seq < b->t->seq;
 }
 
 static void put(nl_timers *h, uint32_t i, cell c)
@@ -87,7 +87,7 @@ void nl_timers_add(nl_timers *h, nl_timer *t, int64_t deadline)
     }
     t->deadline = deadline;
     t->seq = h->seq++;
-    sift_up(h, h->count++, (cell){deadline, t->seq, t});
+    sift_up(h, h->count++, (cell){deadline, t});
 }
 
 static void take_out(nl_timers *h, uint32_t i)

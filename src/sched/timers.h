@@ -18,15 +18,14 @@ typedef struct nl_timer {
 } nl_timer;
 
 typedef struct nl_timers {
-    struct nl_timer_cell *cell; /* copies of the key beside the node pointer: sifting stays in one array */
+    struct nl_timer_cell *cell; /* copy of the deadline beside the node pointer: comparing stays in one array */
     uint32_t count, cap;
     uint64_t seq;
 } nl_timers;
 
 struct nl_timer_cell {
     int64_t deadline;
-    uint64_t seq;
-    nl_timer *t;
+    nl_timer *t; /* its seq is looked at only where two deadlines are equal */
 };
 
 #define NL_NEVER INT64_MAX
