@@ -1,0 +1,81 @@
+/*
+ * chain.h - a socket's output: bytes waiting for the kernel, in order, gathered into as few
+ * system calls as they fit in.
+ *
+ * Many producers, one flusher at a time.  Short runs are copied into chunks of the chain's
+ * own (head and payload side by side, one after the other), longer ones are kept as references
+ * to shared blocks.  A spin lock guards the list for the few instructions of an append or of
+ * collecting an iovec; the flushing flag says who writes, so that the lock is never held in a
+ * system call: whoever sets it writes until the chain is empty or the kernel takes no more.
+ * Functions without another note are called with the lock held.
+ *
+ * The flags are this file's only in that it declares them: tcp_write.c and linger.c use them, and the
+ * protocol is told there.
+ */
+#ifndef NL_CHAIN_H
+#define NL_CHAIN_H
+
+#include "base/spin.h"
+#include "net/buffer.h"
+#include "reactor/sock.h"
+#include "sched/msg.h"
+
+/* Somebody who wants to know when everything up to a position has been taken by the kernel. */
+typedef struct nl_wreq {
+    nl_msg msg;   /* posted to ctx with err set; dropped if ctx is gone */
+    uint64_t ctx; /* handle */
+    uint64_t pos;
+    int err; /* 0, or the (positive) error that ended the socket */
+    struct nl_wreq *next;
+} nl_wreq;
+
+typedef struct nl_chunk nl_chunk;
+
+typedef struct nl_chain {
+    nl_spin lock;
+    bool flushing; /* somebody writes, or does something else with the descriptor after the owner has closed */
+    bool again;    /* an event came while flushing: the flusher looks once more before it stops */
+    bool blocked;  /* the kernel took no more: the reactor's WRITE edge resumes */
+    bool dirty;    /* on some worker's list of chains to flush */
+    bool shut;     /* closed by the owner: nothing is appended any more */
+    int err;       /* sticky: the (positive) error that ended writing; nothing is appended any more */
+    nl_chunk *first, *last;
+    uint64_t added, taken; /* byte positions since the start */
+    nl_wreq *wreq_first, *wreq_last;
+} nl_chain;
+
+/* Payloads up to this are copied beside their head; longer ones are shared or put into a block of their own. */
+#define NL_CHAIN_INLINE 512
+
+/* No lock. */
+void nl_chain_init(nl_chain *c);
+
+static inline uint64_t nl_chain_queued(const nl_chain *c)
+{
+    return c->added - c->taken;
+}
+
+/* Appends head (0..4 bytes) and n <= NL_CHAIN_INLINE bytes, copied. */
+void nl_chain_add_copy(nl_chain *c, const void *head, unsigned head_n, const void *p, size_t n);
+/* Appends head and a view, whose reference the chain takes over. */
+void nl_chain_add_buf(nl_chain *c, const void *head, unsigned head_n, nl_buf b);
+/*
+ * Fills iov with the first bytes waiting, at most max entries and NL_CHAIN_GATHER bytes (or one entry);
+ * returns how many.  The memory stays valid until nl_chain_advance or nl_chain_clear, which only
+ * the flusher calls.
+ */
+int nl_chain_iov(nl_chain *c, nl_iov *iov, int max);
+#define NL_CHAIN_GATHER (1u << 20)
+/*
+ * n bytes were taken.  Returns the requests that are fulfilled thereby, in order; chunks that
+ * are done are put in front of *done, for nl_chunks_free.
+ */
+nl_wreq *nl_chain_advance(nl_chain *c, size_t n, nl_chunk **done);
+/* Empties the chain as if all was taken: the same results. */
+nl_wreq *nl_chain_clear(nl_chain *c, nl_chunk **done);
+/* Without the lock: freeing large memory is a system call. */
+void nl_chunks_free(nl_chunk *done);
+/* Asks to be told when all that is queued now is gone; false: it is already. */
+bool nl_chain_request(nl_chain *c, nl_wreq *r);
+
+#endif

@@ -1,0 +1,363 @@
+/* ctx.c - life and dispatch of contexts; see ctx.h */
+#include "sched/ctx.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "sched/names.h"
+#include "sched/worker.h"
+
+nl_ctx *nl_ctx_current(void)
+{
+    nl_worker *w = nl_self;
+    return w ? atomic_load_explicit(&w->current, memory_order_relaxed) : NULL;
+}
+
+/* ------------------------------------------------------------------ embedded messages */
+
+static void run_timers(nl_ctx *c, nl_msg *m)
+{
+    (void)m;
+    /* Before the heap is read: a wake armed from here on posts again. */
+    atomic_store(&c->timer_posted, false);
+    int64_t now = nl_now_ns();
+    nl_timer *t;
+    while (!c->ending && (t = nl_timers_pop_due(&c->timers, now))) {
+        c->on_timer(c, t);
+        nl_ctx_charge(c, 1, 0);
+        if (nl_ctx_should_yield(c)) {
+            break; /* the rest is still due: nl_dispatch arms it for at once */
+        }
+    }
+}
+
+static void drop_nothing(nl_msg *m)
+{
+    (void)m;
+}
+
+static void run_kill(nl_ctx *c, nl_msg *m)
+{
+    (void)m;
+    nl_ctx_end(c, atomic_load(&c->kill_reason));
+}
+
+static const nl_msg_ops timer_ops = {run_timers, drop_nothing};
+static const nl_msg_ops kill_ops = {run_kill, drop_nothing};
+
+/* ------------------------------------------------------------------ start and end */
+
+void nl_ctx_init(nl_ctx *c, const nl_ctx_ops *ops)
+{
+    memset(c, 0, sizeof *c);
+    c->ops = ops;
+    nl_mailbox_init(&c->mbox);
+    nl_timers_init(&c->timers);
+    nl_timer_init(&c->wake);
+    atomic_init(&c->wake_worker, -1);
+    c->timer_msg.ops = &timer_ops;
+    c->kill_msg.ops = &kill_ops;
+    c->home = -1;
+}
+
+int nl_ctx_start(nl_ctx *c)
+{
+    nl_sched *s = &nl_the_sched;
+    nl_mutex_lock(s->start_lock);
+    if (atomic_load(&s->exiting)) {
+        nl_mutex_unlock(s->start_lock);
+        return -NL_ESTOPPING;
+    }
+    uint64_t live = atomic_load(&s->live) + 1;
+    nl_injq_reserve(&s->injq, live);
+    /* Not idle from the start: until it is in a queue no message may schedule it. */
+    atomic_store_explicit(&c->mbox.head, (uintptr_t)&c->mbox.stub, memory_order_relaxed);
+    int err = nl_slots_insert(s->contexts, &c->slot);
+    if (!err) {
+        atomic_fetch_add(&s->live, 1);
+    }
+    nl_mutex_unlock(s->start_lock);
+    if (!err) {
+        nl_ready(c);
+    }
+    return err;
+}
+
+void nl_ctx_end(nl_ctx *c, const char *reason)
+{
+    if (!c->ending) {
+        c->ending = true;
+        c->end_reason = reason ? nl_strdup(reason) : NULL;
+    }
+}
+
+int nl_ctx_kill(uint64_t handle, const char *reason)
+{
+    nl_ctx *c = nl_ctx_find(handle);
+    if (!c) {
+        return -NL_ENOCONTEXT;
+    }
+    if (!atomic_exchange(&c->kill_posted, true)) {
+        /* Published by the push below, read by run_kill. */
+        atomic_store_explicit(&c->kill_reason, reason ? nl_strdup(reason) : NULL, memory_order_relaxed);
+        nl_ctx_post(c, &c->kill_msg);
+    }
+    return 0;
+}
+
+static void drop_all(nl_ctx *c)
+{
+    nl_msg *m;
+    while ((m = c->local_first)) {
+        c->local_first = atomic_load_explicit(&m->next, memory_order_relaxed);
+        m->ops->drop(m);
+    }
+    c->local_last = NULL;
+    while ((m = nl_mailbox_pop(&c->mbox))) {
+        m->ops->drop(m);
+    }
+}
+
+/* After the grace period: whoever found the context alive has finished pushing to it. */
+static void bury_ctx(nl_grave *g)
+{
+    nl_ctx *c = nl_container_of(g, nl_ctx, grave);
+    drop_all(c);
+    nl_timers_fini(&c->timers);
+    nl_free(atomic_load(&c->kill_reason));
+    nl_free(c->end_reason);
+    c->ops->free(c);
+}
+
+static void disarm_wake(nl_ctx *c)
+{
+    int at = atomic_load_explicit(&c->wake_worker, memory_order_relaxed);
+    if (at >= 0) {
+        nl_worker *w = nl_the_sched.worker[at];
+        nl_spin_lock(&w->timer_lock);
+        nl_timers_remove(&w->ctx_timers, &c->wake);
+        nl_spin_unlock(&w->timer_lock);
+        atomic_store_explicit(&c->wake_worker, -1, memory_order_relaxed);
+    }
+}
+
+static void finish(nl_worker *w, nl_ctx *c)
+{
+    nl_sched *s = &nl_the_sched;
+    c->ending = true;
+    /* First out of the tables: whoever is told of the end finds the handle gone. */
+    nl_obituary_store(c->slot.id, c->end_reason);
+    nl_slots_remove(s->contexts, &c->slot);
+    nl_names_release(c);
+    c->ops->fini(c, c->end_reason);
+    disarm_wake(c);
+    drop_all(c);
+    if (w->want_flush) {
+        w->want_flush = false;
+        s->hooks.flush(w->index, true);
+    }
+    atomic_store_explicit(&w->current, NULL, memory_order_relaxed);
+    nl_bury(&c->grave, bury_ctx);
+    atomic_fetch_sub(&s->live, 1);
+}
+
+/* ------------------------------------------------------------------ dispatch */
+
+bool nl_out_of_budget(nl_worker *w)
+{
+    if (w->budget <= 0 || w->byte_budget <= 0) {
+        return true;
+    }
+    /* The clock is read at every eighth look only. */
+    if ((++w->budget_looks & 7) == 0 &&
+        nl_ticks() - w->dispatch_start > NL_DISPATCH_US * nl_the_sched.ticks_per_us) {
+        w->budget = 0;
+        return true;
+    }
+    return false;
+}
+
+bool nl_ctx_should_yield(nl_ctx *c)
+{
+    (void)c;
+    return nl_out_of_budget(nl_self);
+}
+
+void nl_ctx_charge(nl_ctx *c, unsigned messages, unsigned bytes)
+{
+    (void)c;
+    nl_self->budget -= (int)messages;
+    nl_self->byte_budget -= (int)(bytes < NL_DISPATCH_BYTES ? bytes : NL_DISPATCH_BYTES);
+}
+
+static nl_msg *next_message(nl_ctx *c)
+{
+    nl_msg *m = c->local_first;
+    if (nl_unlikely(m != NULL)) {
+        c->local_first = atomic_load_explicit(&m->next, memory_order_relaxed);
+        if (!c->local_first) {
+            c->local_last = NULL;
+        }
+        return m;
+    }
+    return nl_mailbox_pop(&c->mbox);
+}
+
+/* Tells this worker the earliest deadline, unless an earlier one is already known to some worker. */
+static void arm_wake(nl_worker *w, nl_ctx *c)
+{
+    int64_t first = nl_timers_first(&c->timers);
+    if (nl_likely(first == NL_NEVER)) {
+        return;
+    }
+    int at = atomic_load_explicit(&c->wake_worker, memory_order_relaxed);
+    if (at >= 0) {
+        nl_worker *v = nl_the_sched.worker[at];
+        nl_spin_lock(&v->timer_lock);
+        bool early_enough = nl_timer_armed(&c->wake) && c->wake.deadline <= first;
+        if (!early_enough) {
+            nl_timers_remove(&v->ctx_timers, &c->wake);
+        }
+        nl_spin_unlock(&v->timer_lock);
+        if (early_enough) {
+            return;
+        }
+    }
+    nl_spin_lock(&w->timer_lock);
+    atomic_store_explicit(&c->wake_worker, w->index, memory_order_relaxed);
+    nl_timers_add(&w->ctx_timers, &c->wake, first);
+    nl_spin_unlock(&w->timer_lock);
+}
+
+static void end_of_dispatch(nl_worker *w, nl_ctx *c)
+{
+    if (w->want_flush) {
+        w->want_flush = false;
+        nl_the_sched.hooks.flush(w->index, true);
+    }
+    uint64_t now = nl_ticks();
+    c->cpu_ticks += now - w->dispatch_start;
+    w->dispatch_start = now; /* of the next one, and the loop's idea of the time */
+}
+
+void nl_dispatch(nl_worker *w, nl_ctx *c)
+{
+    nl_sched *s = &nl_the_sched;
+    w->budget = NL_DISPATCH_MESSAGES;
+    if (nl_unlikely(s->chaos)) {
+        w->budget = (int)(1 + nl_random(w) % NL_DISPATCH_MESSAGES);
+    }
+    w->byte_budget = NL_DISPATCH_BYTES;
+    atomic_store_explicit(&w->current, c, memory_order_relaxed);
+    atomic_store_explicit(&w->dispatches, atomic_load_explicit(&w->dispatches, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+    if (nl_unlikely(atomic_load_explicit(&w->stuck, memory_order_relaxed))) {
+        atomic_store(&w->stuck, false);
+    }
+    if (nl_unlikely(!c->started)) {
+        c->started = true;
+        c->ops->start(c);
+    }
+    for (;;) {
+        nl_msg *m = c->ending ? NULL : next_message(c);
+        if (m) {
+            m->ops->run(c, m);
+            c->handled++;
+            if (w->want_flush) {
+                s->hooks.flush(w->index, false);
+            }
+            w->budget--;
+            if (!nl_out_of_budget(w)) {
+                continue;
+            }
+        }
+        if (nl_unlikely(c->ending)) {
+            end_of_dispatch(w, c);
+            finish(w, c);
+            return;
+        }
+        if (m) { /* the share is used up */
+            break;
+        }
+        if (!c->ops->idle(c)) {
+            c->ending = true;
+            continue;
+        }
+        if (c->local_first) {
+            continue;
+        }
+        end_of_dispatch(w, c);
+        arm_wake(w, c);
+        atomic_store_explicit(&w->current, NULL, memory_order_relaxed);
+        if (nl_mailbox_idle(&c->mbox)) {
+            return; /* from here on c may run elsewhere */
+        }
+        nl_requeue(w, c); /* a message came in, or is about to */
+        return;
+    }
+    end_of_dispatch(w, c);
+    arm_wake(w, c);
+    atomic_store_explicit(&w->current, NULL, memory_order_relaxed);
+    nl_requeue(w, c);
+}
+
+/* ------------------------------------------------------------------ messages */
+
+nl_ctx *nl_ctx_find(uint64_t handle)
+{
+    nl_slot_obj *o = nl_slots_get(nl_the_sched.contexts, handle);
+    return o ? nl_container_of(o, nl_ctx, slot) : NULL;
+}
+
+void nl_ctx_post(nl_ctx *c, nl_msg *m)
+{
+    if (nl_mailbox_push(&c->mbox, m)) {
+        nl_ready(c);
+    }
+}
+
+int nl_ctx_send(uint64_t handle, nl_msg *m)
+{
+    nl_ctx *c = nl_ctx_find(handle);
+    if (nl_unlikely(!c)) {
+        return -NL_ENOCONTEXT;
+    }
+    if (nl_unlikely(nl_ctx_mailbox_len(c) >= nl_the_sched.mailbox_max)) {
+        return -NL_EMAILBOXFULL;
+    }
+    nl_ctx_post(c, m);
+    return 0;
+}
+
+uint64_t nl_ctx_mailbox_len(const nl_ctx *c)
+{
+    uint64_t popped = atomic_load_explicit(&((nl_ctx *)c)->mbox.popped, memory_order_relaxed);
+    uint64_t pushed = atomic_load_explicit(&((nl_ctx *)c)->mbox.pushed, memory_order_relaxed);
+    return pushed > popped ? pushed - popped : 0;
+}
+
+void nl_ctx_set_mailbox_max(uint64_t max)
+{
+    nl_the_sched.mailbox_max = max;
+}
+
+void nl_ctx_defer(nl_ctx *c, nl_msg *m)
+{
+    atomic_store_explicit(&m->next, NULL, memory_order_relaxed);
+    if (c->local_last) {
+        atomic_store_explicit(&c->local_last->next, m, memory_order_relaxed);
+    } else {
+        c->local_first = m;
+    }
+    c->local_last = m;
+}
+
+int64_t nl_ctx_cpu_ns(const nl_ctx *c)
+{
+    nl_sched *s = &nl_the_sched;
+    uint64_t t = c->cpu_ticks;
+    if (nl_ctx_current() == c) {
+        t += nl_ticks() - nl_self->dispatch_start;
+    }
+    return (int64_t)(t * 1000.0 / (double)s->ticks_per_us);
+}

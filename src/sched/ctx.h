@@ -1,0 +1,125 @@
+/*
+ * ctx.h - a context: an actor with a mailbox, timers and a life, knowing neither Lua nor
+ * sockets.
+ *
+ * Owned by the worker that runs it; from the outside only the functions marked "any thread"
+ * may be used.  At every moment a context is idle, in exactly one ready queue, running on
+ * one worker, or dead.
+ *
+ * Life: nl_ctx_init → nl_ctx_start (registered; runnable) → dispatches → finished, when the
+ * ops say so after a dispatch (idle() returned false, or nl_ctx_end was called) → ops->fini
+ * on the worker → unregistered → memory released by ops->free after a grace period (qsbr.h):
+ * a pointer got from nl_ctx_find is good until the end of the caller's dispatch.
+ *
+ * A context is pushed to like this: nl_ctx_send(handle, msg).  A dead handle is
+ * -NL_ENOCONTEXT, the message then still belongs to the caller.  A message that was pushed
+ * but never run, because the context ended first, gets ops->drop.
+ */
+#ifndef NL_CTX_H
+#define NL_CTX_H
+
+#include "base/slots.h"
+#include "sched/mailbox.h"
+#include "sched/qsbr.h"
+#include "sched/timers.h"
+
+typedef struct nl_ctx nl_ctx;
+struct nl_worker;
+
+typedef struct nl_ctx_ops {
+    /* First turn, before any message. */
+    void (*start)(nl_ctx *c);
+    /* Nothing is left to run: true to go on waiting for messages, false to end. */
+    bool (*idle)(nl_ctx *c);
+    /* Last turn: release everything the context owns; it can still send.  reason: see nl_ctx_end, NULL for "exit". */
+    void (*fini)(nl_ctx *c, const char *reason);
+    /* Frees the memory; on any worker, in no context. */
+    void (*free)(nl_ctx *c);
+    /* Name for logs; any thread, while the context lives. */
+    const char *(*name)(const nl_ctx *c);
+} nl_ctx_ops;
+
+struct nl_ctx {
+    nl_slot_obj slot; /* .id is the handle */
+    const nl_ctx_ops *ops;
+    nl_mailbox mbox;
+
+    /* Consumer side: only the worker that runs the context. */
+    nl_msg *local_first, *local_last; /* nl_ctx_defer */
+    nl_timers timers;
+    nl_timer wake;    /* this context's place in the heap of worker wake_worker (under its timer lock) */
+    atomic_int wake_worker; /* -1: in none; set to -1 by whoever fires it */
+    nl_msg timer_msg; /* posted when wake fires */
+    atomic_bool timer_posted;
+    nl_msg kill_msg; /* nl_ctx_kill: in the mailbox at most once */
+    atomic_bool kill_posted;
+    _Atomic(char *) kill_reason;
+    bool ending, started;
+    char *end_reason;
+    int home; /* worker whose reactor has its sockets; -1 until the first one */
+    uint64_t handled;
+    uint64_t cpu_ticks; /* time spent in dispatches; see nl_ctx_cpu_ns */
+    void (*on_timer)(nl_ctx *c, nl_timer *t); /* a due timer of nl_ctx_timer_add */
+    struct nl_name *names; /* names it bears; under the lock of names.c */
+    nl_grave grave;
+};
+
+/* The context that the calling thread is running, or NULL. */
+nl_ctx *nl_ctx_current(void);
+
+void nl_ctx_init(nl_ctx *c, const nl_ctx_ops *ops);
+/* Registers and makes it runnable: its start() runs soon, on some worker.  0, -ENFILE, -NL_ESTOPPING. */
+int nl_ctx_start(nl_ctx *c);
+
+/* Any thread within a dispatch (or qsbr section): the live context of a handle, or NULL. */
+nl_ctx *nl_ctx_find(uint64_t handle);
+/* Any thread likewise: pushes m.  Never fails for a live context. */
+void nl_ctx_post(nl_ctx *c, nl_msg *m);
+/* Find and post: 0, -NL_ENOCONTEXT, or -NL_EMAILBOXFULL (then m stays the caller's). */
+int nl_ctx_send(uint64_t handle, nl_msg *m);
+/* Time this context has spent running, in nanoseconds; from its own turn. */
+int64_t nl_ctx_cpu_ns(const nl_ctx *c);
+/* Messages pushed and not yet run; any thread, racy. */
+uint64_t nl_ctx_mailbox_len(const nl_ctx *c);
+/* Longest a mailbox may get before nl_ctx_send refuses; process wide, default NL_MAILBOX_MAX. */
+#define NL_MAILBOX_MAX (1u << 26)
+void nl_ctx_set_mailbox_max(uint64_t max);
+
+/* From within the context's own turn: runs m after what is running now, before further messages of the mailbox. */
+void nl_ctx_defer(nl_ctx *c, nl_msg *m);
+
+/* From within: the context ends after the message now running.  reason NULL = "exit"; copied. */
+void nl_ctx_end(nl_ctx *c, const char *reason);
+/* Any thread: asks it to end when the message reaches it.  reason as above.  0 or -NL_ENOCONTEXT. */
+int nl_ctx_kill(uint64_t handle, const char *reason);
+
+/* Timers of the context, from within its turn; they fire through c->on_timer, never early. */
+static inline void nl_ctx_timer_add(nl_ctx *c, nl_timer *t, int64_t deadline)
+{
+    nl_timers_add(&c->timers, t, deadline);
+}
+static inline bool nl_ctx_timer_remove(nl_ctx *c, nl_timer *t)
+{
+    return nl_timers_remove(&c->timers, t);
+}
+
+/*
+ * True when the dispatch has used up its share (messages, time or bytes): a loop that
+ * could go on for ever without suspending suspends now and continues in a later turn.
+ */
+bool nl_ctx_should_yield(nl_ctx *c);
+/* Counts work that is not a message (bytes read, results served without suspending). */
+void nl_ctx_charge(nl_ctx *c, unsigned messages, unsigned bytes);
+
+/* Names: process wide and unique; freed when the context ends.  0, -NL_ENAMETAKEN, -EINVAL (empty). */
+int nl_name_register(const char *name, size_t len, uint64_t handle);
+/* Handle or 0. */
+uint64_t nl_name_lookup(const char *name, size_t len);
+
+/*
+ * Why a context that is gone has ended: copies into buf (cut to size) and returns true, false
+ * when that is no longer known (its slot was used again) or it is alive.
+ */
+bool nl_ctx_obituary(uint64_t handle, char *buf, size_t size);
+
+#endif

@@ -1,0 +1,72 @@
+/*
+ * idle.h - who is parked, who is searching, and whom to wake: the one place where a wake-up
+ * could be lost.
+ *
+ * A worker is busy, searching (looking for work to steal), or parked in its reactor.
+ *
+ *   Producer:  (1) push to a queue            Parker:  (a) give the searching state up
+ *              (2) load searching, parked              (b) set the parked bit
+ *                                                      (c) look at every queue once more
+ *
+ * All of 1, 2, a, b, c are seq_cst operations, so they stand in one order that all agree on.
+ * Suppose the work of a push is seen by nobody.  Then (c) of every parked worker came
+ * before (1), hence its (b) before (2): the producer saw a parked bit.  If it woke nobody, it
+ * saw searching > 0; that searcher's (a) comes after (2), so its (c) comes after (1) and
+ * sees the work.  Contradiction.  A searcher that finds work instead of parking stops
+ * searching, and if it was the last one it looks at all queues and wakes one more if
+ * something is there: work whose producers relied on it is passed on.
+ *
+ * A wake is handed over by claiming: whoever clears the parked bit of a worker owns the
+ * right to wake it, and the woken worker starts as a searcher that was already counted.
+ */
+#ifndef NL_IDLE_H
+#define NL_IDLE_H
+
+#include "sched/sched.h"
+
+typedef struct nl_idle {
+    nl_alignas_line atomic_int searching;
+    atomic_int nparked; /* bits set in parked; a hint that saves looking at the words */
+    atomic_uint_fast64_t parked[NL_WORKERS_MAX / 64];
+} nl_idle;
+
+/* Sets the bit of a worker that is about to park. */
+static inline void nl_idle_park(nl_idle *d, int worker)
+{
+    atomic_fetch_add(&d->nparked, 1); /* first: never less than the number of bits */
+    atomic_fetch_or(&d->parked[worker / 64], (uint64_t)1 << (worker % 64));
+}
+
+/* Clears it; true if it was still set, false if a waker has claimed it first. */
+static inline bool nl_idle_unpark(nl_idle *d, int worker)
+{
+    uint64_t bit = (uint64_t)1 << (worker % 64);
+    if (atomic_fetch_and(&d->parked[worker / 64], ~bit) & bit) {
+        atomic_fetch_sub(&d->nparked, 1);
+        return true;
+    }
+    return false;
+}
+
+static inline bool nl_idle_is_parked(nl_idle *d, int worker)
+{
+    return atomic_load(&d->parked[worker / 64]) >> (worker % 64) & 1;
+}
+
+/* Claims some parked worker; its index, or -1. */
+static inline int nl_idle_claim(nl_idle *d)
+{
+    for (int w = 0; w < NL_WORKERS_MAX / 64; w++) {
+        uint64_t bits = atomic_load(&d->parked[w]);
+        while (bits) {
+            int worker = w * 64 + __builtin_ctzll(bits);
+            if (nl_idle_unpark(d, worker)) {
+                return worker;
+            }
+            bits = atomic_load(&d->parked[w]);
+        }
+    }
+    return -1;
+}
+
+#endif

@@ -1,0 +1,154 @@
+/* names.c - see names.h; the public half is declared in ctx.h */
+#include "sched/names.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/os.h"
+
+#define BUCKETS 1024u
+#define OBITUARIES 16384u
+
+typedef struct nl_name {
+    struct nl_name *next;     /* in its bucket */
+    struct nl_name *next_own; /* of the same context */
+    uint64_t handle;
+    uint32_t hash;
+    size_t len;
+    char text[];
+} nl_name;
+
+static struct {
+    nl_mutex *lock;
+    nl_name *bucket[BUCKETS];
+} names;
+
+static struct {
+    nl_mutex *lock;
+    struct {
+        uint64_t handle;
+        char *reason;
+    } *entry; /* by the handle's index, so neighbours in time do not displace each other */
+} obituaries;
+
+void nl_names_init(void)
+{
+    names.lock = nl_mutex_new();
+    obituaries.lock = nl_mutex_new();
+    obituaries.entry = NULL;
+}
+
+void nl_names_fini(void)
+{
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        nl_assert(!names.bucket[i], "names are freed by their contexts");
+    }
+    for (unsigned i = 0; obituaries.entry && i < OBITUARIES; i++) {
+        nl_free(obituaries.entry[i].reason);
+    }
+    nl_free(obituaries.entry);
+    nl_mutex_free(names.lock);
+    nl_mutex_free(obituaries.lock);
+}
+
+static uint32_t hash_bytes(const char *p, size_t n)
+{
+    uint32_t h = 2166136261u; /* FNV-1a */
+    for (size_t i = 0; i < n; i++) {
+        h = (h ^ (unsigned char)p[i]) * 16777619u;
+    }
+    return h;
+}
+
+static nl_name **find(const char *name, size_t len, uint32_t h)
+{
+    nl_name **at = &names.bucket[h % BUCKETS];
+    while (*at && !((*at)->hash == h && (*at)->len == len && memcmp((*at)->text, name, len) == 0)) {
+        at = &(*at)->next;
+    }
+    return at;
+}
+
+int nl_name_register(const char *name, size_t len, uint64_t handle)
+{
+    if (len == 0) {
+        return -EINVAL;
+    }
+    nl_ctx *c = nl_ctx_find(handle);
+    if (!c) {
+        return -NL_ENOCONTEXT;
+    }
+    uint32_t h = hash_bytes(name, len);
+    int err = 0;
+    nl_mutex_lock(names.lock);
+    nl_name **at = find(name, len, h);
+    if (*at) {
+        err = (*at)->handle == handle ? 0 : -NL_ENAMETAKEN;
+    } else {
+        nl_name *n = nl_malloc(sizeof *n + len);
+        n->next = NULL;
+        n->next_own = c->names;
+        n->handle = handle;
+        n->hash = h;
+        n->len = len;
+        memcpy(n->text, name, len);
+        c->names = n;
+        *at = n;
+    }
+    nl_mutex_unlock(names.lock);
+    return err;
+}
+
+uint64_t nl_name_lookup(const char *name, size_t len)
+{
+    nl_mutex_lock(names.lock);
+    nl_name *n = *find(name, len, hash_bytes(name, len));
+    uint64_t handle = n ? n->handle : 0;
+    nl_mutex_unlock(names.lock);
+    return handle;
+}
+
+void nl_names_release(nl_ctx *c)
+{
+    if (!c->names) { /* only the context itself adds to it, so no lock is needed to see that */
+        return;
+    }
+    nl_mutex_lock(names.lock);
+    while (c->names) {
+        nl_name *n = c->names;
+        c->names = n->next_own;
+        *find(n->text, n->len, n->hash) = n->next;
+        nl_free(n);
+    }
+    nl_mutex_unlock(names.lock);
+}
+
+void nl_obituary_store(uint64_t handle, const char *reason)
+{
+    unsigned i = (unsigned)(handle % OBITUARIES);
+    nl_mutex_lock(obituaries.lock);
+    if (!obituaries.entry) {
+        obituaries.entry = nl_calloc(OBITUARIES * sizeof *obituaries.entry);
+    }
+    nl_free(obituaries.entry[i].reason);
+    obituaries.entry[i].handle = handle;
+    obituaries.entry[i].reason = reason ? nl_strdup(reason) : NULL;
+    nl_mutex_unlock(obituaries.lock);
+}
+
+bool nl_ctx_obituary(uint64_t handle, char *buf, size_t size)
+{
+    unsigned i = (unsigned)(handle % OBITUARIES);
+    bool known = false;
+    nl_mutex_lock(obituaries.lock);
+    if (obituaries.entry && obituaries.entry[i].handle == handle) {
+        const char *reason = obituaries.entry[i].reason ? obituaries.entry[i].reason : "exit";
+        size_t n = strlen(reason);
+        n = n < size ? n : size - 1;
+        memcpy(buf, reason, n);
+        buf[n] = 0;
+        known = true;
+    }
+    nl_mutex_unlock(obituaries.lock);
+    return known;
+}

@@ -1,0 +1,273 @@
+/* sched.c - start and stop of the runtime; see sched.h */
+#include "sched/sched.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "sched/names.h"
+#include "sched/worker.h"
+
+nl_sched nl_the_sched;
+_Thread_local nl_worker *nl_self __attribute__((tls_model("initial-exec")));
+
+#define EXIT_GRACE_NS ((int64_t)1500000000)
+
+static void no_io(uint64_t tag, unsigned events)
+{
+    (void)tag;
+    (void)events;
+}
+
+static void no_flush(int worker, bool end)
+{
+    (void)worker;
+    (void)end;
+}
+
+/* ------------------------------------------------------------------ init, fini */
+
+static nl_worker *worker_new(int index, int *err)
+{
+    nl_worker *w = nl_calloc_aligned(sizeof *w);
+    *err = nl_reactor_new(&w->reactor);
+    if (*err) {
+        nl_free_aligned(w);
+        return NULL;
+    }
+    nl_runq_init(&w->runq);
+    nl_timers_init(&w->ctx_timers);
+    nl_timers_init(&w->layer_timers);
+    w->index = index;
+    w->scratch = nl_malloc(NL_SCRATCH_SIZE);
+    w->events = nl_malloc(NL_POLL_EVENTS * sizeof *w->events);
+    w->rng = (nl_the_sched.chaos ? nl_the_sched.chaos : 0x9e3779b97f4a7c15u) * (uint64_t)(2 * index + 1) | 1;
+    return w;
+}
+
+static void worker_free(nl_worker *w)
+{
+    nl_reactor_free(w->reactor);
+    nl_timers_fini(&w->ctx_timers);
+    nl_timers_fini(&w->layer_timers);
+    nl_free(w->scratch);
+    nl_free(w->events);
+    nl_free_aligned(w);
+}
+
+int nl_sched_init(const nl_sched_config *cfg)
+{
+    nl_sched *s = &nl_the_sched;
+    memset(s, 0, sizeof *s);
+    int n = cfg->workers > 0 ? cfg->workers : nl_ncpu();
+    n = n < NL_WORKERS_MAX ? n : NL_WORKERS_MAX;
+    s->pin = cfg->pin;
+    s->chaos = cfg->chaos;
+    s->hooks.io = no_io;
+    s->hooks.flush = no_flush;
+    s->mailbox_max = NL_MAILBOX_MAX;
+    s->ticks_per_us = nl_ticks_calibrate();
+    int err = nl_sock_init();
+    for (; !err && s->nworkers < n; s->nworkers++) {
+        s->worker[s->nworkers] = worker_new(s->nworkers, &err);
+        if (err) {
+            break;
+        }
+    }
+    if (err) {
+        while (s->nworkers) {
+            worker_free(s->worker[--s->nworkers]);
+        }
+        return err;
+    }
+    s->contexts = nl_slots_new();
+    s->start_lock = nl_mutex_new();
+    nl_injq_init(&s->injq);
+    nl_names_init();
+    return 0;
+}
+
+void nl_sched_fini(void)
+{
+    nl_sched *s = &nl_the_sched;
+    nl_qsbr_fini();
+    nl_names_fini();
+    nl_injq_fini(&s->injq);
+    nl_slots_free(s->contexts);
+    nl_mutex_free(s->start_lock);
+    while (s->nworkers) {
+        worker_free(s->worker[--s->nworkers]);
+    }
+    nl_pool_thread_exit();
+    nl_pool_fini();
+}
+
+void nl_sched_set_hooks(const nl_sched_hooks *h)
+{
+    nl_the_sched.hooks = *h;
+}
+
+/* ------------------------------------------------------------------ exit */
+
+static void kill_one(nl_slot_obj *o, void *arg)
+{
+    (void)arg;
+    nl_ctx_kill(o->id, NULL);
+}
+
+/* What is not over within the grace period (a script that loops for ever) is cut off. */
+static struct {
+    nl_thread *thread;
+    nl_mutex *lock;
+    nl_cond *over;
+    bool done;
+} watchdog;
+
+static void exit_watchdog(void *arg)
+{
+    (void)arg;
+    int64_t until = nl_now_ns() + EXIT_GRACE_NS, now;
+    nl_mutex_lock(watchdog.lock);
+    while (!watchdog.done && (now = nl_now_ns()) < until) {
+        nl_cond_wait(watchdog.over, watchdog.lock, until - now);
+    }
+    if (!watchdog.done) {
+        fflush(stdout);
+        fflush(stderr);
+        _Exit(atomic_load(&nl_the_sched.status));
+    }
+    nl_mutex_unlock(watchdog.lock);
+}
+
+static void watchdog_start(void)
+{
+    watchdog.lock = nl_mutex_new();
+    watchdog.over = nl_cond_new();
+    watchdog.done = false;
+    if (nl_thread_start(&watchdog.thread, "nl-exit", exit_watchdog, NULL)) {
+        fflush(stdout);
+        _Exit(atomic_load(&nl_the_sched.status));
+    }
+}
+
+static void watchdog_stop(void)
+{
+    if (!watchdog.thread) {
+        return;
+    }
+    nl_mutex_lock(watchdog.lock);
+    watchdog.done = true;
+    nl_cond_signal(watchdog.over);
+    nl_mutex_unlock(watchdog.lock);
+    nl_thread_join(watchdog.thread);
+    nl_cond_free(watchdog.over);
+    nl_mutex_free(watchdog.lock);
+    watchdog.thread = NULL;
+}
+
+void nl_sched_set_status(int status)
+{
+    if (!atomic_load(&nl_the_sched.exiting)) {
+        atomic_store(&nl_the_sched.status, status);
+    }
+}
+
+void nl_sched_exit(int status)
+{
+    nl_sched *s = &nl_the_sched;
+    nl_mutex_lock(s->start_lock);
+    bool first = !atomic_exchange(&s->exiting, true);
+    nl_mutex_unlock(s->start_lock);
+    if (!first) {
+        return;
+    }
+    atomic_store(&s->status, status);
+    watchdog_start();
+    if (s->hooks.hurry) {
+        s->hooks.hurry();
+    }
+    nl_slots_each(s->contexts, kill_one, NULL);
+}
+
+bool nl_sched_stopping(void)
+{
+    return atomic_load_explicit(&nl_the_sched.exiting, memory_order_relaxed);
+}
+
+/* ------------------------------------------------------------------ run */
+
+static void worker_main(void *arg)
+{
+    nl_worker *w = arg;
+    nl_sched *s = &nl_the_sched;
+    nl_self = w;
+    w->qsbr = nl_calloc_aligned(sizeof *w->qsbr);
+    nl_qsbr_register(w->qsbr);
+    /* auto: measured on few processors, keeping a worker away from its waker's core costs more than it gains. */
+    if (s->pin == NL_PIN_ON || (s->pin == NL_PIN_AUTO && nl_ncpu() > 8 && s->nworkers == nl_ncpu())) {
+        nl_thread_pin(w->index);
+    }
+    nl_worker_loop(w);
+    nl_self = NULL;
+    if (w->index != 0) {
+        nl_pool_thread_exit();
+    }
+}
+
+int nl_sched_run(void)
+{
+    nl_sched *s = &nl_the_sched;
+    nl_monitor_start();
+    for (int i = 1; i < s->nworkers; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "nl-worker-%d", i);
+        int err = nl_thread_start(&s->worker[i]->thread, name, worker_main, s->worker[i]);
+        if (err) {
+            nl_log(NULL, "cannot start worker %d of %d (error %d); going on with fewer", i, s->nworkers, -err);
+            s->worker[i]->thread = NULL;
+        }
+    }
+    worker_main(s->worker[0]);
+    for (int i = 1; i < s->nworkers; i++) {
+        if (s->worker[i]->thread) {
+            nl_thread_join(s->worker[i]->thread);
+        }
+    }
+    nl_monitor_stop();
+    watchdog_stop();
+    return atomic_load(&s->status);
+}
+
+/* ------------------------------------------------------------------ workers, seen from above */
+
+int nl_sched_workers(void)
+{
+    return nl_the_sched.nworkers;
+}
+
+int nl_worker_index(void)
+{
+    return nl_self ? nl_self->index : -1;
+}
+
+nl_reactor *nl_worker_reactor(int worker)
+{
+    return nl_the_sched.worker[worker]->reactor;
+}
+
+unsigned char *nl_worker_scratch(void)
+{
+    return nl_self->scratch;
+}
+
+void nl_sched_want_flush(void)
+{
+    nl_self->want_flush = true;
+}
+
+bool nl_chaos(unsigned n)
+{
+    return nl_unlikely(nl_the_sched.chaos) && nl_self && nl_random(nl_self) % n == 0;
+}

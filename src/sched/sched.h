@@ -1,0 +1,78 @@
+/*
+ * sched.h - the runtime: workers, start, stop, and what the layers above hook into.
+ *
+ * One per process at a time.  nl_sched_init → hooks → first context → nl_sched_run (blocks in
+ * the calling thread, which becomes worker 0) → nl_sched_fini.
+ */
+#ifndef NL_SCHED_H
+#define NL_SCHED_H
+
+#include "reactor/reactor.h"
+#include "sched/ctx.h"
+
+enum nl_pin { NL_PIN_AUTO, NL_PIN_ON, NL_PIN_OFF };
+
+typedef struct nl_sched_config {
+    int workers;      /* 0: as many as processors; at most NL_WORKERS_MAX */
+    enum nl_pin pin;  /* auto: off up to 8 processors */
+    uint64_t chaos;   /* not 0: seed of the test mode that perturbs order, steals and wake-ups */
+} nl_sched_config;
+
+#define NL_WORKERS_MAX 256
+
+typedef struct nl_sched_hooks {
+    /* An event harvested from a reactor, on worker thread (maybe not the reactor's own), inside a qsbr section. */
+    void (*io)(uint64_t tag, unsigned events);
+    /*
+     * Sends what was corked on this worker; called only after nl_sched_want_flush.  end false:
+     * after one message (a small fan-out may leave at once, a large one had better wait and
+     * gather); end true: after the dispatch or a batch of io, everything must leave, and memory
+     * in the scratch is about to be reused.
+     */
+    void (*flush)(int worker, bool end);
+    /* On every worker about once a second while it runs, and before the process may end:
+     * returns how many things of this layer (lingering sockets) still keep the process. */
+    int (*holding)(void);
+    /* The process is about to end in order by nl_sched_exit: last chance to hurry (linger limit 1 s). */
+    void (*hurry)(void);
+} nl_sched_hooks;
+
+/* 0 or -errno. */
+int nl_sched_init(const nl_sched_config *cfg);
+void nl_sched_set_hooks(const nl_sched_hooks *h);
+/* Runs until no context is left or nl_sched_exit; returns the exit status. */
+int nl_sched_run(void);
+void nl_sched_fini(void);
+
+/* Any thread: stops the process in order with that status: every context is ended, output flushed, within about 1 s. */
+void nl_sched_exit(int status);
+/* Status to return when all contexts end by themselves (default 0); nl_sched_exit overrides it. */
+void nl_sched_set_status(int status);
+bool nl_sched_stopping(void);
+
+int nl_sched_workers(void);
+/* Index of the calling worker; -1 on any other thread. */
+int nl_worker_index(void);
+/* That worker's reactor. */
+nl_reactor *nl_worker_reactor(int worker);
+/* 64 KiB per worker, free for use within one call of io, run or flush. */
+unsigned char *nl_worker_scratch(void);
+#define NL_SCRATCH_SIZE (64 * 1024)
+/* From a worker: the flush hook is to be called after this message and after this dispatch. */
+void nl_sched_want_flush(void);
+
+/* A timer of a layer (not of a context) on the calling worker's heap, under its timer lock; fires fn(t) on a worker, in no context. */
+typedef struct nl_wtimer {
+    nl_timer t;
+    atomic_int worker; /* -1: not armed */
+    void (*fn)(struct nl_wtimer *t);
+} nl_wtimer;
+void nl_wtimer_init(nl_wtimer *t, void (*fn)(nl_wtimer *));
+void nl_wtimer_arm(nl_wtimer *t, int64_t deadline);
+/* True if it was armed and will not fire. */
+bool nl_wtimer_disarm(nl_wtimer *t);
+
+/* Pseudo-random bits of the chaos mode: true with probability 1/n; always false when chaos is off. */
+bool nl_chaos(unsigned n);
+
+#endif

@@ -1,0 +1,314 @@
+/*
+ * worker.c - a worker's loop: pick a context, dispatch it, look at the reactor now and then,
+ * search, park.
+ */
+#include "sched/worker.h"
+
+#include "base/alloc.h"
+
+/* ------------------------------------------------------------------ reactor and timers */
+
+void nl_fire_timers(nl_worker *from)
+{
+    int64_t now = nl_now_ns();
+    for (;;) {
+        nl_spin_lock(&from->timer_lock);
+        nl_timer *t = nl_timers_pop_due(&from->ctx_timers, now);
+        nl_timer *layer = nl_timers_pop_due(&from->layer_timers, now);
+        if (layer) {
+            atomic_store_explicit(&nl_container_of(layer, nl_wtimer, t)->worker, -1, memory_order_relaxed);
+        }
+        nl_spin_unlock(&from->timer_lock);
+        if (t) {
+            /* It stood in the heap, so it was alive; its memory outlasts this harvest (qsbr.h). */
+            nl_ctx *c = nl_container_of(t, nl_ctx, wake);
+            if (!atomic_exchange(&c->timer_posted, true)) {
+                nl_ctx_post(c, &c->timer_msg);
+            }
+        }
+        if (layer) {
+            nl_wtimer *wt = nl_container_of(layer, nl_wtimer, t);
+            wt->fn(wt);
+        }
+        if (!t && !layer) {
+            return;
+        }
+    }
+}
+
+void nl_harvest(nl_worker *w, nl_worker *from, int64_t timeout_ns)
+{
+    nl_sched *s = &nl_the_sched;
+    bool parking = timeout_ns != 0;
+    if (parking) {
+        nl_qsbr_offline(w->qsbr);
+    }
+    int n = nl_reactor_poll(from->reactor, w->events, NL_POLL_EVENTS, timeout_ns);
+    if (parking) {
+        nl_qsbr_online(w->qsbr);
+    }
+    w->harvesting = true;
+    for (int i = 0; i < n; i++) {
+        s->hooks.io(w->events[i].tag, w->events[i].events);
+    }
+    nl_fire_timers(from);
+    w->harvesting = false;
+    if (w->want_flush) {
+        w->want_flush = false;
+        s->hooks.flush(w->index, true);
+    }
+}
+
+/* Looks at the own reactor and timers without waiting. */
+static void look(nl_worker *w)
+{
+    w->last_poll = nl_ticks();
+    if (nl_spin_trylock(&w->poll_lock)) { /* else a searching worker is just doing it for us */
+        nl_harvest(w, w, 0);
+        nl_spin_unlock(&w->poll_lock);
+    }
+    w->dispatch_start = nl_ticks(); /* the next context does not pay for this */
+}
+
+/* ------------------------------------------------------------------ finding work */
+
+static nl_ctx *take_next(nl_worker *w)
+{
+    if (!atomic_load_explicit(&w->next, memory_order_relaxed)) {
+        return NULL;
+    }
+    return atomic_exchange_explicit(&w->next, NULL, memory_order_acq_rel);
+}
+
+static nl_ctx *local_work(nl_worker *w)
+{
+    nl_sched *s = &nl_the_sched;
+    if (w->global_left) {
+        w->global_left--;
+        nl_ctx *c = nl_injq_pop(&s->injq);
+        if (c) {
+            return c;
+        }
+        w->global_left = 0;
+    } else if (w->tick % NL_GLOBAL_EVERY == 0) {
+        /* A share of what waits there, as many as local ones have run: neither side starves. */
+        size_t len = nl_injq_len(&s->injq);
+        if (len) {
+            size_t share = len / (size_t)s->nworkers;
+            w->global_left = (unsigned)(share < NL_GLOBAL_EVERY ? share : NL_GLOBAL_EVERY);
+            nl_ctx *c = nl_injq_pop(&s->injq);
+            if (c) {
+                return c;
+            }
+        }
+    }
+    if (w->next_streak < NL_NEXT_STREAK || nl_runq_len(&w->runq) == 0) {
+        nl_ctx *c = take_next(w);
+        if (c) {
+            w->next_streak++;
+            return c;
+        }
+    } else {
+        nl_ctx *c = take_next(w);
+        if (c && !nl_runq_push(&w->runq, c)) {
+            nl_injq_push(&s->injq, c);
+        }
+    }
+    w->next_streak = 0;
+    nl_ctx *c = nl_runq_pop(&w->runq);
+    return c ? c : nl_injq_pop(&s->injq);
+}
+
+static nl_ctx *steal(nl_worker *w)
+{
+    nl_sched *s = &nl_the_sched;
+    int n = s->nworkers, first = (int)(nl_random(w) % (uint64_t)n);
+    for (int i = 0; i < n; i++) {
+        nl_worker *v = s->worker[(first + i) % n];
+        if (v == w) {
+            continue;
+        }
+        if (nl_runq_steal(&w->runq, &v->runq)) {
+            return nl_runq_pop(&w->runq);
+        }
+        if (atomic_load(&v->stuck)) {
+            nl_ctx *c = atomic_exchange_explicit(&v->next, NULL, memory_order_acq_rel);
+            if (c) {
+                return c;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* Events and timers of workers that have had no time for them. */
+static void look_for_others(nl_worker *w)
+{
+    nl_sched *s = &nl_the_sched;
+    for (int i = 0; i < s->nworkers; i++) {
+        nl_worker *v = s->worker[i];
+        if (v != w && atomic_load_explicit(&v->current, memory_order_relaxed) && !nl_idle_is_parked(&s->idle, i) &&
+            nl_spin_trylock(&v->poll_lock)) {
+            nl_harvest(w, v, 0);
+            nl_spin_unlock(&v->poll_lock);
+        }
+    }
+}
+
+static nl_ctx *search(nl_worker *w)
+{
+    nl_sched *s = &nl_the_sched;
+    if (s->nworkers == 1) {
+        return NULL;
+    }
+    if (!w->searching) {
+        int active = s->nworkers - atomic_load_explicit(&s->idle.nparked, memory_order_relaxed);
+        if (2 * atomic_load_explicit(&s->idle.searching, memory_order_relaxed) >= active) {
+            return NULL;
+        }
+        nl_search_begin(w);
+    }
+    nl_ctx *c = steal(w);
+    if (!c) {
+        look_for_others(w);
+        c = local_work(w);
+    }
+    return c;
+}
+
+/* ------------------------------------------------------------------ parking */
+
+static int64_t park_time(nl_worker *w)
+{
+    nl_spin_lock(&w->timer_lock);
+    int64_t first = nl_timers_first(&w->ctx_timers), layer = nl_timers_first(&w->layer_timers);
+    nl_spin_unlock(&w->timer_lock);
+    if (layer < first) {
+        first = layer;
+    }
+    int64_t wait = -1;
+    if (first != NL_NEVER) {
+        wait = first - nl_now_ns();
+        wait = wait < 0 ? 0 : wait;
+    }
+    /* Something is left to be freed once another worker has ended its dispatch, or sockets linger. */
+    if ((nl_qsbr_sweep(w->qsbr) || atomic_load(&nl_the_sched.live) == 0) && (wait < 0 || wait > 10000000)) {
+        wait = 10000000;
+    }
+    return wait;
+}
+
+/* No context is left: the process ends as soon as nothing else holds it. */
+static void end_if_over(void)
+{
+    nl_sched *s = &nl_the_sched;
+    if (atomic_load(&s->live) == 0 && (!s->hooks.holding || s->hooks.holding() == 0) &&
+        !atomic_exchange(&s->stop, true)) {
+        nl_wake_all();
+    }
+}
+
+static void park(nl_worker *w)
+{
+    nl_sched *s = &nl_the_sched;
+    if (w->searching) {
+        w->searching = false;
+        atomic_fetch_sub(&s->idle.searching, 1);
+    }
+    nl_qsbr_quiescent(w->qsbr);
+    int64_t wait = park_time(w);
+    nl_idle_park(&s->idle, w->index);
+    if (atomic_load(&s->live) == 0) {
+        end_if_over();
+    }
+    if (nl_work_visible() || atomic_load(&s->stop)) {
+        wait = 0;
+    }
+    if (nl_unlikely(s->chaos) && nl_chaos(4)) {
+        wait = 0;
+    }
+    nl_spin_lock(&w->poll_lock);
+    nl_harvest(w, w, wait);
+    nl_spin_unlock(&w->poll_lock);
+    w->dispatch_start = w->last_poll = nl_ticks();
+    if (!nl_idle_unpark(&s->idle, w->index)) {
+        w->searching = true; /* the waker has counted us */
+    }
+}
+
+/* ------------------------------------------------------------------ the loop */
+
+static void perturb(nl_worker *w)
+{
+    uint64_t r = nl_random(w);
+    if (r % 16 == 0) {
+        nl_thread_yield();
+    }
+    if (r % 64 == 1) {
+        nl_reactor_wake(nl_the_sched.worker[(r >> 8) % (uint64_t)nl_the_sched.nworkers]->reactor);
+    }
+    if (r % 8 == 2) {
+        look(w);
+    }
+}
+
+void nl_worker_loop(nl_worker *w)
+{
+    nl_sched *s = &nl_the_sched;
+    const uint64_t poll_ticks = NL_POLL_US * s->ticks_per_us;
+    nl_qsbr_online(w->qsbr);
+    w->last_poll = nl_ticks();
+    while (!atomic_load_explicit(&s->stop, memory_order_relaxed)) {
+        w->tick++;
+        if (nl_unlikely(w->dispatch_start - w->last_poll > poll_ticks && w->dispatch_start > w->last_poll)) {
+            look(w);
+        }
+        if (nl_unlikely(s->chaos)) {
+            perturb(w);
+        }
+        nl_ctx *c = local_work(w);
+        if (!c && !(c = search(w))) {
+            park(w);
+            continue;
+        }
+        if (w->searching) {
+            nl_search_found(w);
+        }
+        nl_dispatch(w, c);
+        nl_qsbr_quiescent(w->qsbr);
+        if (nl_unlikely(w->qsbr->first)) {
+            nl_qsbr_sweep(w->qsbr);
+        }
+    }
+    nl_qsbr_offline(w->qsbr);
+}
+
+/* ------------------------------------------------------------------ layer timers */
+
+void nl_wtimer_init(nl_wtimer *t, void (*fn)(nl_wtimer *))
+{
+    nl_timer_init(&t->t);
+    t->worker = -1;
+    t->fn = fn;
+}
+
+void nl_wtimer_arm(nl_wtimer *t, int64_t deadline)
+{
+    nl_worker *w = nl_self;
+    nl_spin_lock(&w->timer_lock);
+    t->worker = w->index;
+    nl_timers_add(&w->layer_timers, &t->t, deadline);
+    nl_spin_unlock(&w->timer_lock);
+}
+
+bool nl_wtimer_disarm(nl_wtimer *t)
+{
+    if (t->worker < 0) {
+        return false;
+    }
+    nl_worker *w = nl_the_sched.worker[t->worker];
+    nl_spin_lock(&w->timer_lock);
+    bool was = nl_timers_remove(&w->layer_timers, &t->t);
+    nl_spin_unlock(&w->timer_lock);
+    return was;
+}
