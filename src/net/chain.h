@@ -33,7 +33,7 @@ typedef struct nl_chunk nl_chunk;
 
 typedef struct nl_chain {
     nl_spin lock;
-    bool flushing; /* somebody writes, or does something else with the descriptor after the owner has closed */
+    bool flushing; /* somebody writes, or, once the owner has closed, uses the descriptor otherwise */
     bool again;    /* an event came while flushing: the flusher looks once more before it stops */
     bool blocked;  /* the kernel took no more: the reactor's WRITE edge resumes */
     bool dirty;    /* on some worker's list of chains to flush */

@@ -23,7 +23,9 @@ static inline uint32_t nl_frame_default_max(unsigned head_bytes)
 
 static inline uint32_t nl_frame_max(const nl_frame_opt *o)
 {
-    return o->head_max ? o->head_max : nl_frame_default_max(o->head_bytes);
+    uint32_t most = nl_frame_default_max(o->head_bytes);
+    /* A short head cannot express more, whatever head_max says. */
+    return o->head_max == 0 || (o->head_bytes < 4 && o->head_max > most) ? most : o->head_max;
 }
 
 /* The payload length that stands in a head (head_bytes of them at p). */

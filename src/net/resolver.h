@@ -16,7 +16,7 @@ typedef struct nl_resolve {
     uint64_t ctx; /* handle */
     int family;   /* 4 or 6 */
     int port;
-    int count;    /* out: addresses, or -NL_EHOST / -errno */
+    int count; /* out: addresses, or -NL_EHOST / -errno */
     nl_addr addr[NL_RESOLVER_ADDRS];
     struct nl_resolve *next;
     char host[256];

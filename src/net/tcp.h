@@ -38,7 +38,8 @@ int nl_tcp_init(void);
 void nl_tcp_fini(void);
 
 /* Runs in the current context's turn, as its owner. */
-int nl_tcp_listen(nl_tcp **out, nl_ctx *owner, const nl_tcp_ops *ops, const nl_addr *a, const struct nl_listen_opts *o);
+int nl_tcp_listen(nl_tcp **out, nl_ctx *owner, const nl_tcp_ops *ops, const nl_addr *a,
+                  const struct nl_listen_opts *o);
 /* One waiting connection, or NL_AGAIN (then ready will be called).  -EMFILE and the like leave the listener usable:
  * the runtime tries again after 100 ms (ready is called). */
 int nl_tcp_accept(nl_tcp **out, nl_tcp *listener, const nl_tcp_ops *ops);
@@ -85,7 +86,8 @@ int nl_tcp_write(nl_tcp *s, const void *p, size_t n, const nl_buf *buf, nl_wreq 
  * The same by id from any context.  -NL_ETCPSCLOSED for an id that is gone or no connection,
  * -NL_ETCPNOWSHARED if caller is not the owner and the socket is not write-shared.
  */
-int nl_tcp_write_shared(uint64_t id, uint64_t caller, const void *p, size_t n, const nl_buf *buf, nl_wreq *req);
+int nl_tcp_write_shared(uint64_t id, uint64_t caller, const void *p, size_t n, const nl_buf *buf,
+                        nl_wreq *req);
 void nl_tcp_set_wshared(nl_tcp *s, bool on);
 bool nl_tcp_wshared(const nl_tcp *s);
 /* Owner's handle of a live socket, or 0. */

@@ -1,0 +1,433 @@
+/*
+ * tcp.c - sockets: making them, their events, small questions.
+ *
+ * The road of an event: reactor → io() → for input, the flags word and perhaps the embedded message
+ * to the owner (nl_tcp_signal) → ready_run → ops->ready; for output, nl_tcp_flush right here;
+ * for a socket that its owner has closed, nl_linger_pump.
+ */
+#include "net/tcp_impl.h"
+
+#include "base/alloc.h"
+
+#include <string.h>
+
+nl_tcp_worker *nl_tcp_workers;
+nl_slots *nl_tcp_table;
+
+/* An idle connection costs this, the Lua side's share and what the kernel has. */
+_Static_assert(sizeof(nl_tcp) <= 320, "a socket stays small");
+
+/* --- References ---------------------------------------------------------------------------- */
+
+static void free_now(nl_grave *g)
+{
+    nl_pool_free(nl_container_of(g, nl_tcp, u.grave), sizeof(nl_tcp));
+}
+
+void nl_tcp_unref(nl_tcp *s)
+{
+    /* acq_rel: what every holder did with s comes before it is buried. */
+    if (atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) == 1) {
+        nl_bury(&s->u.grave, free_now);
+    }
+}
+
+/* --- The message to the owner -------------------------------------------------------------- */
+
+/* The message has come back.  True: the socket is still the owner's. */
+static bool returned(nl_tcp *s)
+{
+    unsigned old = atomic_fetch_and_explicit(&s->flags, ~(unsigned)NL_TCP_POSTED, memory_order_acq_rel);
+    if (old & NL_TCP_CLOSED) {
+        nl_tcp_unref(s); /* nl_tcp_close has counted it */
+        return false;
+    }
+    return true;
+}
+
+static void ready_run(nl_ctx *ctx, nl_msg *m)
+{
+    nl_tcp *s = nl_container_of(m, nl_tcp, msg);
+    if (returned(s)) {
+        s->ops->ready(ctx, s);
+    }
+}
+
+static void ready_drop(nl_msg *m)
+{
+    returned(nl_container_of(m, nl_tcp, msg));
+}
+
+static const nl_msg_ops ready_ops = {ready_run, ready_drop};
+
+unsigned nl_tcp_signal(nl_tcp *s, unsigned bits)
+{
+    unsigned spurious = nl_chaos(8) ? NL_TCP_WANT : 0;
+    unsigned old = atomic_load_explicit(&s->flags, memory_order_relaxed), now;
+    bool post;
+    do {
+        now = old | bits;
+        post = (old | spurious) & NL_TCP_WANT && !(old & (NL_TCP_POSTED | NL_TCP_CLOSED | NL_TCP_PAUSED));
+        if (post) {
+            now = (now & ~(unsigned)NL_TCP_WANT) | NL_TCP_POSTED;
+        }
+    } while (!atomic_compare_exchange_weak_explicit(&s->flags, &old, now, memory_order_acq_rel,
+                                                    memory_order_relaxed));
+    if (post) {
+        nl_ctx *c = nl_ctx_find(s->owner);
+        if (c) {
+            nl_ctx_post(c, &s->msg);
+        } else {
+            ready_drop(&s->msg);
+        }
+    }
+    return old;
+}
+
+bool nl_tcp_want(nl_tcp *s, unsigned bits)
+{
+    unsigned old = atomic_load_explicit(&s->flags, memory_order_relaxed);
+    for (;;) {
+        if (old & bits && !(old & NL_TCP_PAUSED)) {
+            atomic_fetch_and_explicit(&s->flags, ~bits, memory_order_acq_rel);
+            return false;
+        }
+        if (atomic_compare_exchange_weak_explicit(&s->flags, &old, old | NL_TCP_WANT, memory_order_acq_rel,
+                                                  memory_order_relaxed)) {
+            return true;
+        }
+    }
+}
+
+/* --- Hooks --------------------------------------------------------------------------------- */
+
+static void io(uint64_t tag, unsigned events)
+{
+    nl_tcp *s = nl_tcp_find(tag);
+    if (!s) {
+        return; /* detached since it was harvested */
+    }
+    unsigned old = atomic_load_explicit(&s->flags, memory_order_relaxed);
+    if (events & (NL_EV_READ | NL_EV_HUP) || old & NL_TCP_CONNECTING) {
+        unsigned bits = old & NL_TCP_CONNECTING ? NL_TCP_CONN : 0u;
+        bits |= events & (NL_EV_READ | NL_EV_HUP) ? NL_TCP_READ : 0u;
+        bits |= events & NL_EV_HUP ? NL_TCP_HUP : 0u;
+        old = nl_tcp_signal(s, bits);
+    }
+    if (!(events & (NL_EV_WRITE | NL_EV_HUP)) && !(old & NL_TCP_CLOSED)) {
+        return;
+    }
+    nl_chain *c = &s->chain;
+    nl_spin_lock(&c->lock);
+    if (c->flushing) {
+        /*
+         * The flusher may just have been told that there is no room, before there was, and may not yet have said
+         * so.  It looks at `again` in the step in which it would stop.
+         */
+        c->again = true;
+        nl_spin_unlock(&c->lock);
+    } else if (c->shut) {
+        nl_linger_pump(s);
+    } else if (c->blocked) {
+        c->blocked = false;
+        nl_tcp_flush(s);
+    } else {
+        nl_spin_unlock(&c->lock); /* epoll says WRITE with every event */
+    }
+}
+
+/* A message that has dirtied more sockets than this sends at the end of the dispatch: the next may add to them. */
+#define FEW 4
+
+static void flush(int worker, bool end)
+{
+    nl_tcp_worker *w = &nl_tcp_workers[worker];
+    if (end || w->dirty_count <= FEW) {
+        nl_tcp_flush_dirty(w);
+    }
+    if (end) {
+        nl_tcp_vacate(w);
+        if (w->dirty_first) {
+            /* Sockets that have had their share: this worker comes back to them before it sleeps. */
+            nl_sched_want_flush();
+            nl_reactor_wake(nl_worker_reactor(worker));
+        }
+    }
+}
+
+int nl_tcp_init(void)
+{
+    nl_tcp_table = nl_slots_new();
+    nl_tcp_workers = nl_calloc_aligned((size_t)nl_sched_workers() * sizeof(nl_tcp_worker));
+    nl_linger_init();
+    nl_sched_set_hooks(&(nl_sched_hooks){
+        .io = io,
+        .flush = flush,
+        .holding = nl_linger_holding,
+        .hurry = nl_linger_hurry,
+    });
+    return 0;
+}
+
+void nl_tcp_fini(void)
+{
+    nl_linger_fini();
+    for (int i = 0; i < nl_sched_workers(); i++) {
+        nl_tcp_worker *w = &nl_tcp_workers[i];
+        nl_tcp_flush_dirty(w);
+        nl_block_unref(w->handed);
+    }
+    nl_free_aligned(nl_tcp_workers);
+    nl_tcp_workers = NULL;
+    nl_slots_free(nl_tcp_table);
+    nl_tcp_table = NULL;
+}
+
+/* --- Making them --------------------------------------------------------------------------- */
+
+/* A socket around fd, watched.  On an error fd is still the caller's. */
+static int make(nl_tcp **out, nl_fd fd, uint8_t kind, unsigned flags, uint64_t owner, int home,
+                const nl_tcp_ops *ops)
+{
+    nl_tcp *s = nl_pool_alloc(sizeof(*s));
+    memset(s, 0, sizeof(*s));
+    s->msg.ops = &ready_ops;
+    s->owner = owner;
+    s->ops = ops;
+    s->fd = fd;
+    s->home = home;
+    s->kind = kind;
+    atomic_init(&s->flags, flags);
+    atomic_init(&s->refs, 1);
+    s->write_queue_max = NL_TCP_WRITE_QUEUE_MAX;
+    nl_chain_init(&s->chain);
+    nl_list_init(&s->u.due.node);
+    /* From here on events and writers of other contexts may find it, though nobody knows its id yet. */
+    int err = nl_slots_insert(nl_tcp_table, &s->slot);
+    if (err) {
+        nl_pool_free(s, sizeof(*s));
+        return err;
+    }
+    err = nl_reactor_attach(nl_tcp_reactor(s), fd, s->slot.id);
+    if (err) {
+        nl_slots_remove(nl_tcp_table, &s->slot);
+        nl_tcp_unref(s);
+        return err;
+    }
+    *out = s;
+    return 0;
+}
+
+static int home_of(nl_ctx *owner)
+{
+    if (owner->home < 0) {
+        owner->home = nl_worker_index();
+    }
+    return owner->home;
+}
+
+int nl_tcp_listen(nl_tcp **out, nl_ctx *owner, const nl_tcp_ops *ops, const nl_addr *a,
+                  const struct nl_listen_opts *o)
+{
+    nl_fd fd;
+    *out = NULL;
+    int err = nl_sock_listen(&fd, a, o);
+    if (err) {
+        return err;
+    }
+    err = make(out, fd, NL_TCP_KIND_LISTENER, 0, owner->slot.id, home_of(owner), ops);
+    if (err) {
+        nl_sock_close(fd);
+    }
+    return err;
+}
+
+int nl_tcp_connect(nl_tcp **out, nl_ctx *owner, const nl_tcp_ops *ops, const nl_addr *a)
+{
+    nl_fd fd;
+    *out = NULL;
+    int result = nl_sock_connect(&fd, a);
+    if (result && result != -EINPROGRESS) {
+        return result;
+    }
+    /*
+     * Attached after the connect has begun: a socket that has not would report a hang-up.  An outcome that
+     * came first is not lost, attaching reports what is ready by then.
+     */
+    unsigned flags = result ? NL_TCP_CONNECTING | NL_TCP_WANT : 0u;
+    int err = make(out, fd, NL_TCP_KIND_CONN, flags, owner->slot.id, home_of(owner), ops);
+    if (err) {
+        nl_sock_close(fd);
+        return err;
+    }
+    return result;
+}
+
+int nl_tcp_connect_result(nl_tcp *s)
+{
+    if (!(atomic_load_explicit(&s->flags, memory_order_relaxed) & NL_TCP_CONNECTING)) {
+        return -s->rerr;
+    }
+    for (;;) {
+        /* Taken away before the question, as with READ. */
+        atomic_fetch_and_explicit(&s->flags, ~(unsigned)NL_TCP_CONN, memory_order_acq_rel);
+        int err = nl_sock_connect_result(s->fd);
+        if (err != -EINPROGRESS) {
+            s->rerr = -err;
+            atomic_fetch_and_explicit(&s->flags, ~(unsigned)(NL_TCP_CONNECTING | NL_TCP_WANT),
+                                      memory_order_acq_rel);
+            return err;
+        }
+        if (nl_tcp_want(s, NL_TCP_CONN)) {
+            return -EINPROGRESS;
+        }
+    }
+}
+
+/* Failures of one connection, not of the listener: it was gone before we came, or a filter forbids it. */
+static bool only_this_one(int err)
+{
+    switch (-err) {
+    case ECONNABORTED:
+    case EPROTO:
+    case EPERM:
+    case EINTR:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case EHOSTUNREACH:
+    case ETIMEDOUT:
+    case ECONNRESET:
+        return true;
+    default:
+        return false;
+    }
+}
+
+int nl_tcp_accept(nl_tcp **out, nl_tcp *listener, const nl_tcp_ops *ops)
+{
+    nl_tcp *l = listener;
+    *out = NULL;
+    int err;
+    for (int tries = 0;;) {
+        if (!l->more) {
+            if (nl_tcp_want(l, NL_TCP_READ)) {
+                return NL_AGAIN;
+            }
+            l->more = true;
+        }
+        nl_fd fd;
+        err = nl_sock_accept(&fd, l->fd);
+        if (err == 0) {
+            err = make(out, fd, NL_TCP_KIND_CONN, 0, l->owner, l->home, ops);
+            if (err == 0) {
+                return 0;
+            }
+            nl_sock_close(fd);
+            break;
+        }
+        if (err == NL_AGAIN) {
+            l->more = false;
+            err = nl_reactor_arm_read(nl_tcp_reactor(l), l->fd, l->slot.id);
+            if (err) {
+                break;
+            }
+        } else if (!only_this_one(err) || ++tries >= 16) {
+            break;
+        }
+    }
+    /* Descriptors or memory are out, as a rule: asking again at once would only burn the processor. */
+    l->more = false;
+    nl_linger_pause(l);
+    return err;
+}
+
+/* --- Closing ------------------------------------------------------------------------------- */
+
+void nl_tcp_close(nl_tcp *s)
+{
+    unsigned old = atomic_fetch_or_explicit(&s->flags, NL_TCP_CLOSED, memory_order_acq_rel);
+    if (old & NL_TCP_POSTED) {
+        atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed); /* given up in returned() */
+    }
+    bool unread = nl_tcp_drop_input(s);
+    nl_spin_lock(&s->chain.lock);
+    s->abort = (old & NL_TCP_CONNECTING) != 0; /* nothing can be on its way */
+    nl_linger_begin(s, unread);
+}
+
+/* --- Small questions ----------------------------------------------------------------------- */
+
+void nl_tcp_set_user(nl_tcp *s, void *user)
+{
+    s->user = user;
+}
+
+void *nl_tcp_user(const nl_tcp *s)
+{
+    return s->user;
+}
+
+uint64_t nl_tcp_id(const nl_tcp *s)
+{
+    return s->slot.id;
+}
+
+bool nl_tcp_is_listener(const nl_tcp *s)
+{
+    return s->kind == NL_TCP_KIND_LISTENER;
+}
+
+uint64_t nl_tcp_owner(uint64_t id)
+{
+    nl_tcp *s = nl_tcp_find(id);
+    return s && !(atomic_load_explicit(&s->flags, memory_order_relaxed) & NL_TCP_CLOSED) ? s->owner : 0;
+}
+
+nl_frame_opt *nl_tcp_read_opt(nl_tcp *s)
+{
+    return &s->ropt;
+}
+
+nl_frame_opt *nl_tcp_write_opt(nl_tcp *s)
+{
+    return &s->wopt;
+}
+
+uint64_t nl_tcp_write_queue_max(nl_tcp *s)
+{
+    return s->write_queue_max;
+}
+
+void nl_tcp_set_write_queue_max(nl_tcp *s, uint64_t bytes)
+{
+    nl_spin_lock(&s->chain.lock); /* writers of other contexts read it */
+    s->write_queue_max = bytes;
+    nl_spin_unlock(&s->chain.lock);
+}
+
+void nl_tcp_set_wshared(nl_tcp *s, bool on)
+{
+    nl_spin_lock(&s->chain.lock); /* publishes the write options with it */
+    s->wshared = on;
+    nl_spin_unlock(&s->chain.lock);
+}
+
+bool nl_tcp_wshared(const nl_tcp *s)
+{
+    return s->wshared;
+}
+
+int nl_tcp_nodelay(nl_tcp *s, bool on)
+{
+    return nl_sock_nodelay(s->fd, on);
+}
+
+int nl_tcp_local(nl_tcp *s, nl_addr *out)
+{
+    return nl_sock_local(s->fd, out);
+}
+
+int nl_tcp_remote(nl_tcp *s, nl_addr *out)
+{
+    return nl_sock_remote(s->fd, out);
+}

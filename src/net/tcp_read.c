@@ -1,0 +1,302 @@
+/*
+ * tcp_read.c - input: from the kernel into the worker's scratch, frames handed out in place.
+ *
+ * At every moment a socket's input that was received and not handed out, its window, stands in
+ * one place: in the scratch of the worker that runs the owner (w->reader says whose it is), or in
+ * a block of the socket's own (s->in).  It moves from the scratch to a block when another socket
+ * wants the scratch and when the dispatch ends; back, when more is received behind an
+ * incomplete frame, which is short then.  A long frame is received behind its beginning in the
+ * block, and no further than to its end, so that the block can be handed out as it is.
+ *
+ * The block grows with what has arrived, at most to twice as much, whatever length
+ * the head claims.  An idle socket has none.
+ */
+#include "net/tcp_impl.h"
+
+#include <string.h>
+
+/* Frames from this length on, head included, are received into a block of their own. */
+#define DIRECT_MIN (16u * 1024)
+#define GROW_MIN 4096u
+
+/* --- The window ---------------------------------------------------------------------------- */
+
+/* Moves the window of whoever has the scratch into a block of its own. */
+static void vacate_scratch(nl_tcp_worker *w)
+{
+    nl_tcp *s = w->reader;
+    if (!s) {
+        return;
+    }
+    w->reader = NULL;
+    s->in = nl_block_new(w->len);
+    if (!s->in) {
+        s->rerr = ENOMEM;
+        return;
+    }
+    memcpy(s->in->data, nl_worker_scratch() + w->off, w->len);
+    s->in_off = 0;
+    s->in_len = w->len;
+}
+
+static void free_handed(nl_tcp_worker *w)
+{
+    if (w->handed) {
+        nl_block_unref(w->handed);
+        w->handed = NULL;
+    }
+}
+
+void nl_tcp_vacate(nl_tcp_worker *w)
+{
+    vacate_scratch(w);
+    free_handed(w);
+}
+
+bool nl_tcp_drop_input(nl_tcp *s)
+{
+    nl_tcp_worker *w = nl_tcp_self();
+    if (w->reader == s) {
+        w->reader = NULL;
+        return true;
+    }
+    bool had = s->in;
+    nl_block_unref(s->in);
+    s->in = NULL;
+    s->in_len = 0;
+    return had;
+}
+
+static const unsigned char *window(const nl_tcp_worker *w, const nl_tcp *s, uint32_t *n)
+{
+    if (w->reader == s) {
+        *n = w->len;
+        return nl_worker_scratch() + w->off;
+    }
+    *n = s->in_len;
+    return s->in ? s->in->data + s->in_off : NULL;
+}
+
+/* The first n bytes of the window are done with.  They stay readable until the next call for any socket. */
+static void consume(nl_tcp_worker *w, nl_tcp *s, uint32_t n)
+{
+    if (w->reader == s) {
+        w->off += n;
+        w->len -= n;
+        if (w->len == 0) {
+            w->reader = NULL;
+        }
+        return;
+    }
+    s->in_off += n;
+    s->in_len -= n;
+    if (s->in_len == 0) {
+        w->handed = s->in;
+        s->in = NULL;
+        nl_sched_want_flush(); /* frees it */
+    }
+}
+
+/* --- Receiving ----------------------------------------------------------------------------- */
+
+/* Ends reading. */
+static int fail(nl_tcp *s, int err)
+{
+    nl_tcp_drop_input(s);
+    s->rerr = err;
+    return -err;
+}
+
+/*
+ * The stream has ended in order, as far as the kernel tells the reader.  If a write was told of a reset before, the
+ * kernel has forgotten it by now, and this is not an end in order.
+ */
+static int end_of_stream(nl_tcp *s)
+{
+    nl_spin_lock(&s->chain.lock);
+    int err = s->chain.err;
+    nl_spin_unlock(&s->chain.lock);
+    return fail(s, err && err != EPIPE ? err : NL_EEOF);
+}
+
+/* Room in the scratch behind s's window, which is moved there; all of it is s's then. */
+static unsigned char *room_in_scratch(nl_tcp_worker *w, nl_tcp *s, uint32_t *room)
+{
+    unsigned char *scratch = nl_worker_scratch();
+    if (w->reader != s) {
+        vacate_scratch(w);
+        w->reader = s;
+        w->off = 0;
+        w->len = s->in_len;
+        if (s->in) {
+            memcpy(scratch, s->in->data + s->in_off, s->in_len);
+            nl_block_unref(s->in);
+            s->in = NULL;
+            s->in_len = 0;
+        }
+        nl_sched_want_flush(); /* vacates */
+    } else if (w->off) {
+        memmove(scratch, scratch + w->off, w->len);
+        w->off = 0;
+    }
+    *room = NL_SCRATCH_SIZE - w->len;
+    return scratch + w->len;
+}
+
+/* Room in a block behind s's window, the beginning of a frame of total bytes.  NULL: no memory. */
+static unsigned char *room_in_block(nl_tcp_worker *w, nl_tcp *s, uint32_t total, uint32_t *room)
+{
+    uint32_t n;
+    const unsigned char *p = window(w, s, &n);
+    uint32_t missing = total - n;
+    uint32_t grow = n < GROW_MIN ? GROW_MIN : n;
+    grow = grow < missing ? grow : missing;
+    if (w->reader == s || s->in->cap - s->in_off - n < (grow < GROW_MIN ? grow : GROW_MIN)) {
+        nl_block *b = nl_block_new((size_t)n + grow);
+        if (!b) {
+            return NULL;
+        }
+        memcpy(b->data, p, n);
+        nl_tcp_drop_input(s);
+        s->in = b;
+        s->in_off = 0;
+        s->in_len = n;
+    }
+    uint32_t free_bytes = s->in->cap - s->in_off - n;
+    *room = free_bytes < missing ? free_bytes : missing;
+    return s->in->data + s->in_off + n;
+}
+
+/* The kernel has nothing more, or a short count has said so. */
+static int drained(nl_tcp *s)
+{
+    s->more = false;
+    return nl_reactor_arm_read(nl_tcp_reactor(s), s->fd, s->slot.id);
+}
+
+/*
+ * One recv behind the window; total: length of the incomplete frame that stands there, 0 if
+ * unknown.  0: something has come; NL_AGAIN; or another (sticky) error.
+ */
+static int receive(nl_tcp_worker *w, nl_tcp *s, uint32_t total)
+{
+    for (;;) {
+        if (!s->more) {
+            if (nl_tcp_want(s, NL_TCP_READ)) {
+                return NL_AGAIN;
+            }
+            s->more = true;
+        }
+        uint32_t room;
+        unsigned char *to =
+            total >= DIRECT_MIN ? room_in_block(w, s, total, &room) : room_in_scratch(w, s, &room);
+        if (!to) {
+            return fail(s, ENOMEM);
+        }
+        if (nl_unlikely(nl_chaos(4))) {
+            uint32_t few = 1u + nl_chaos(2) + 2 * nl_chaos(2) + 3 * nl_chaos(2);
+            room = few < room ? few : room;
+        }
+        intptr_t n = nl_sock_read(s->fd, to, room);
+        if (w->reader == s) {
+            w->len += n > 0 ? (uint32_t)n : 0;
+            if (w->len == 0) {
+                w->reader = NULL;
+            }
+        } else {
+            s->in_len += n > 0 ? (uint32_t)n : 0;
+        }
+        if (n > 0) {
+            nl_ctx_charge(nl_ctx_current(), 0, (unsigned)n);
+            /*
+             * A short count from a stream means that nothing was left (epoll(7) says so), so one call is saved; the
+             * next arrival is a new edge.  Except the end of the stream: it may have come with the same
+             * edge, and is asked for.  HUP says so; relaxed: if it is set later, so is READ.
+             */
+            if ((uint32_t)n < room && !(atomic_load_explicit(&s->flags, memory_order_relaxed) & NL_TCP_HUP)) {
+                int err = drained(s);
+                if (err) {
+                    s->rerr = -err;
+                }
+            }
+            return 0;
+        }
+        if (n == 0) {
+            return end_of_stream(s);
+        }
+        if (n != NL_AGAIN) {
+            return fail(s, (int)-n);
+        }
+        int err = drained(s);
+        if (err) {
+            return fail(s, -err);
+        }
+    }
+}
+
+/* --- Handing out --------------------------------------------------------------------------- */
+
+/*
+ * The window's bytes [skip, skip + n) are the next piece: as a block where the caller takes one and it pays, else in
+ * place.  1, or -ENOMEM (nothing is handed out).
+ */
+static int hand_out(nl_tcp_worker *w, nl_tcp *s, const unsigned char *p, uint32_t skip, uint32_t n,
+                    const unsigned char **data, uint32_t *len, nl_buf *out)
+{
+    *data = p + skip;
+    *len = n;
+    if (!out || n <= NL_TCP_BLOCK_MIN) {
+        consume(w, s, skip + n);
+        return 1;
+    }
+    *data = NULL;
+    if (w->reader != s && s->in_len == skip + n && s->in->cap / 2 <= n) {
+        *out = (nl_buf){s->in, s->in_off + skip, n};
+        s->in = NULL;
+        s->in_len = 0;
+        return 1;
+    }
+    nl_block *b = nl_block_new(n);
+    if (!b) {
+        return -ENOMEM;
+    }
+    memcpy(b->data, p + skip, n);
+    *out = (nl_buf){b, 0, n};
+    consume(w, s, skip + n);
+    return 1;
+}
+
+int nl_tcp_read_buf(nl_tcp *s, const unsigned char **data, uint32_t *len, nl_buf *out)
+{
+    nl_tcp_worker *w = nl_tcp_self();
+    free_handed(w);
+    for (;;) {
+        uint32_t n, total = 0;
+        const unsigned char *p = window(w, s, &n);
+        if (n) {
+            if (s->ropt.head_bytes == 0) {
+                return hand_out(w, s, p, 0, n, data, len, out);
+            }
+            switch (nl_frame_scan(p, n, &s->ropt, &total)) {
+            case NL_FRAME_WHOLE:
+                return hand_out(w, s, p, s->ropt.head_bytes, total, data, len, out);
+            case NL_FRAME_OVER:
+                return fail(s, NL_ETCPREADOVERFLOW);
+            default:
+                break;
+            }
+        }
+        if (s->rerr) {
+            return -s->rerr;
+        }
+        int err = receive(w, s, total);
+        if (err) {
+            return err;
+        }
+    }
+}
+
+int nl_tcp_read(nl_tcp *s, const unsigned char **data, uint32_t *len)
+{
+    return nl_tcp_read_buf(s, data, len, NULL);
+}
