@@ -1,0 +1,29 @@
+-- hello.lua: contexts and messages, the smallest program that has both.
+--
+--   nl-jit examples/hello.lua [NAME]
+--
+-- A context is a Lua state of its own that shares nothing with others: they talk by messages. This file runs twice: as the
+-- first context, and as a second one that the first creates, perhaps on another processor.
+
+local name = ...
+
+if context.parent ~= 0 then -- the second one, the greeter
+    -- Waits for one message, whoever sends it. The thread does not wait: it runs other contexts meanwhile.
+    local _, whom, sender, session = context.recv(0)
+    context.reply(sender, session, "Hello, " .. whom .. "!", context.thread())
+    return -- nothing is left to do: the context ends by itself
+end
+
+local greeter, err = context.create("hello.lua")
+if not greeter then
+    error("cannot create the greeter: " .. context.strerror(err), 0)
+end
+
+-- Sends a message and waits up to a second for the reply to it.
+local ok, greeting, thread = context.query(greeter, name or "world", 1)
+if not ok then
+    error("no greeting: " .. context.strerror(greeting), 0)
+end
+print(greeting)
+print(("said by context %d on thread %d to context %d on thread %d"):format(
+    greeter, thread, context.self, context.thread()))

@@ -1,0 +1,462 @@
+/*
+ * lib_buffer.c - the module `buffer`: byte arrays outside the Lua heap.
+ *
+ * A buffer has one of two forms.  Small ones, which most received frames are, hold their
+ * bytes inside their userdata and have a metatable without __gc: nothing but the userdata is
+ * made and collected.  One that grows, or that somebody wants to share, moves its bytes to a
+ * reference-counted block (net/buffer.h) and takes the metatable with __gc.  There is no way
+ * back; scripts cannot tell the two apart.
+ *
+ * LuaJIT's collector sees only the userdata.  So that garbage buffers with large blocks do
+ * not pile up, the blocks' sizes are told to it as steps of collection (pay).
+ */
+#include "base/alloc.h"
+#include "lua/lctx.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Room of a buffer made empty: most are filled by and by. */
+#define SMALL_ROOM 64
+
+typedef struct lbuf {
+    nl_buf v;         /* block NULL: the bytes are in `in`, from v.off on */
+    uint32_t charged; /* what it has added to the context's c_bytes */
+    uint16_t room;    /* size of `in` */
+    bool has_gc;      /* it has the metatable with __gc */
+    bool released;
+    unsigned char in[];
+} lbuf;
+
+/* --- the collector ----------------------------------------------------------------- */
+
+#define DEBT_STEP (256u << 10)
+/* Blocks are collected after about this much of them has been made, or as much as the Lua heap is, if that is larger. */
+#define DEBT_CYCLE_KB 4096
+
+static void pay(lua_State *L, nl_lctx *lc)
+{
+    if (nl_likely(lc->io.debt < DEBT_STEP)) {
+        return;
+    }
+    uint64_t kb = lc->io.debt >> 10, heap = (uint64_t)lua_gc(L, LUA_GCCOUNT, 0);
+    lc->io.debt = 0;
+    /* A step of n KB does the work that n KB of new Lua objects would have done. */
+    if (heap < DEBT_CYCLE_KB) {
+        kb = kb * heap / DEBT_CYCLE_KB;
+    }
+    lua_gc(L, LUA_GCSTEP, kb < (1u << 20) ? (int)kb : 1 << 20);
+}
+
+/* After b's block has changed: the context's books. */
+static void account(nl_lctx *lc, lbuf *b)
+{
+    uint32_t cap = b->v.block ? b->v.block->cap : 0;
+    if (cap > b->charged) {
+        lc->io.debt += cap - b->charged;
+    }
+    lc->c_bytes += cap;
+    lc->c_bytes -= b->charged;
+    b->charged = cap;
+}
+
+/* --- objects ----------------------------------------------------------------------- */
+
+/* The module is opened on first use. */
+static void open_module(lua_State *L)
+{
+    luaopen_nl_buffer(L);
+    lua_pop(L, 1);
+}
+
+/* Pushes an empty buffer with that much room inside. */
+static lbuf *push_small(lua_State *L, nl_lctx *lc, size_t room)
+{
+    if (nl_unlikely(!lc->io.buf_full)) {
+        open_module(L);
+    }
+    lbuf *b = lua_newuserdata(L, offsetof(lbuf, in) + room);
+    memset(b, 0, offsetof(lbuf, in));
+    b->room = (uint16_t)room;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, lc->io.buf_small_ref);
+    lua_setmetatable(L, -2);
+    return b;
+}
+
+/* Pushes an empty buffer that is to have a block. */
+static lbuf *push_full(lua_State *L, nl_lctx *lc)
+{
+    if (nl_unlikely(!lc->io.buf_full)) {
+        open_module(L);
+    }
+    lbuf *b = lua_newuserdata(L, sizeof(lbuf));
+    memset(b, 0, sizeof(*b));
+    b->has_gc = true;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, lc->io.buf_full_ref);
+    lua_setmetatable(L, -2);
+    return b;
+}
+
+static lbuf *test(lua_State *L, int idx)
+{
+    void *p = lua_touserdata(L, idx);
+    if (!p || !lua_getmetatable(L, idx)) {
+        return NULL;
+    }
+    const void *mt = lua_topointer(L, -1);
+    lua_pop(L, 1);
+    nl_lctx *lc = nl_lctx_of(L);
+    return mt == lc->io.buf_small || mt == lc->io.buf_full ? p : NULL;
+}
+
+static lbuf *check(lua_State *L, int arg)
+{
+    lbuf *b = test(L, arg);
+    if (nl_unlikely(!b)) {
+        luaL_typerror(L, arg, "buffer");
+    }
+    return b;
+}
+
+static unsigned char *bytes(lbuf *b)
+{
+    return b->v.block ? b->v.block->data + b->v.off : b->in + b->v.off;
+}
+
+/* Moves a small buffer's bytes to a block with room for cap.  0 or -ENOMEM. */
+static int to_block(lua_State *L, int idx, lbuf *b, size_t cap)
+{
+    if (!b->has_gc) {
+        lua_pushvalue(L, idx);
+        lua_rawgeti(L, LUA_REGISTRYINDEX, nl_lctx_of(L)->io.buf_full_ref);
+        lua_setmetatable(L, -2);
+        lua_pop(L, 1);
+        b->has_gc = true;
+    }
+    nl_buf v = nl_buf_empty();
+    if (nl_buf_reserve(&v, cap < b->v.len ? b->v.len : cap) < 0) {
+        return -ENOMEM;
+    }
+    nl_buf_append(&v, bytes(b), b->v.len);
+    b->v = v;
+    account(nl_lctx_of(L), b);
+    return 0;
+}
+
+static int no_memory(lua_State *L)
+{
+    return luaL_error(L, "not enough memory for the buffer");
+}
+
+/* --- for the other libraries ---------------------------------------------------------- */
+
+void nl_buffer_push(lua_State *L, const void *data, size_t n)
+{
+    nl_lctx *lc = nl_lctx_of(L);
+    if (nl_likely(n <= NL_BUFFER_SMALL)) {
+        lbuf *b = push_small(L, lc, n);
+        memcpy(b->in, data, n);
+        b->v.len = (uint32_t)n;
+        return;
+    }
+    lbuf *b = push_full(L, lc);
+    if (nl_buf_append(&b->v, data, n) < 0) {
+        no_memory(L);
+    }
+    account(lc, b);
+    pay(L, lc);
+}
+
+void nl_buffer_push_buf(lua_State *L, nl_buf *v)
+{
+    nl_lctx *lc = nl_lctx_of(L);
+    nl_buf_release(&lc->io.pushing); /* left over only if a push below has raised once */
+    lc->io.pushing = *v;
+    *v = nl_buf_empty();
+    uint32_t n = lc->io.pushing.len;
+    if (n <= NL_BUFFER_SMALL) {
+        lbuf *b = push_small(L, lc, n);
+        memcpy(b->in, nl_buf_data(&lc->io.pushing), n);
+        b->v.len = n;
+        nl_buf_release(&lc->io.pushing);
+        return;
+    }
+    lbuf *b = push_full(L, lc);
+    b->v = lc->io.pushing;
+    lc->io.pushing = nl_buf_empty();
+    account(lc, b);
+    pay(L, lc);
+}
+
+nl_buf *nl_buffer_test(lua_State *L, int idx)
+{
+    lbuf *b = test(L, idx);
+    if (b && !b->v.block && b->v.len > 0 && to_block(L, idx, b, 0) < 0) {
+        no_memory(L);
+    }
+    return b ? &b->v : NULL;
+}
+
+const char *nl_check_bytes(lua_State *L, int arg, size_t *len, nl_buf **buf)
+{
+    *buf = NULL;
+    switch (lua_type(L, arg)) {
+    case LUA_TSTRING:
+    case LUA_TNUMBER:
+        return lua_tolstring(L, arg, len);
+    case LUA_TUSERDATA: {
+        lbuf *b = test(L, arg);
+        if (b) {
+            *len = b->v.len;
+            *buf = b->v.block ? &b->v : NULL;
+            return (const char *)bytes(b);
+        }
+        break;
+    }
+    default:
+        break;
+    }
+    luaL_typerror(L, arg, "string or buffer");
+    return NULL;
+}
+
+/* --- the functions --------------------------------------------------------------------- */
+
+/* A number of bytes: not negative, not NaN; a fraction is cut off. */
+static size_t check_size(lua_State *L, int arg)
+{
+    lua_Number n = luaL_checknumber(L, arg);
+    luaL_argcheck(L, n >= 0, arg, "number of bytes expected");
+    return n < (lua_Number)((size_t)1 << 40) ? (size_t)n : (size_t)1 << 40;
+}
+
+/* buffer.new([string_or_buffer]), buffer.new(capacity[, string_or_buffer]) */
+static int buffer_new(lua_State *L)
+{
+    nl_lctx *lc = nl_lctx_of(L);
+    size_t cap = 0, n = 0;
+    int arg = 1;
+    if (lua_type(L, 1) == LUA_TNUMBER) {
+        cap = check_size(L, 1);
+        luaL_argcheck(L, cap <= NL_BUF_MAX, 1, "capacity too large");
+        arg = 2;
+    }
+    const char *p = "";
+    nl_buf *src = NULL;
+    if (!lua_isnoneornil(L, arg)) {
+        p = nl_check_bytes(L, arg, &n, &src);
+    }
+    size_t need = cap > n ? cap : n;
+    if (need <= NL_BUFFER_SMALL) {
+        lbuf *b = push_small(L, lc, need ? need : SMALL_ROOM);
+        memcpy(b->in, p, n);
+        b->v.len = (uint32_t)n;
+        return 1;
+    }
+    lbuf *b = push_full(L, lc);
+    if (src && cap <= n) {
+        b->v = nl_buf_share(src);
+    } else if (nl_buf_reserve(&b->v, need) < 0 || nl_buf_append(&b->v, p, n) < 0) {
+        return no_memory(L);
+    }
+    account(lc, b);
+    pay(L, lc);
+    return 1;
+}
+
+static int buffer_append(lua_State *L)
+{
+    lbuf *b = check(L, 1);
+    size_t n;
+    nl_buf *src;
+    const unsigned char *p = (const unsigned char *)nl_check_bytes(L, 2, &n, &src);
+    bool ok = !b->released;
+    if (ok && !b->v.block) {
+        bool self = p == b->in + b->v.off;
+        if (n <= (size_t)b->room - b->v.len) {
+            if (n > (size_t)b->room - b->v.len - b->v.off) {
+                memmove(b->in, b->in + b->v.off, b->v.len);
+                b->v.off = 0;
+                p = self ? b->in : p;
+            }
+            memcpy(b->in + b->v.off + b->v.len, p, n);
+            b->v.len += (uint32_t)n;
+            lua_pushboolean(L, 1);
+            return 1;
+        }
+        ok = to_block(L, 1, b, b->v.len) == 0;
+        p = self && ok ? bytes(b) : p;
+    }
+    ok = ok && nl_buf_append(&b->v, p, n) == 0;
+    nl_lctx *lc = nl_lctx_of(L);
+    account(lc, b);
+    lua_pushboolean(L, ok);
+    pay(L, lc);
+    return 1;
+}
+
+static int buffer_split(lua_State *L)
+{
+    nl_lctx *lc = nl_lctx_of(L);
+    lbuf *b = check(L, 1);
+    size_t n = lua_isnoneornil(L, 2) ? b->v.len : check_size(L, 2);
+    n = n < b->v.len ? n : b->v.len;
+    if (!b->v.block || n <= NL_BUFFER_SMALL) {
+        lbuf *front = push_small(L, lc, n);
+        memcpy(front->in, bytes(b), n);
+        front->v.len = (uint32_t)n;
+        b->v.off += (uint32_t)n;
+        b->v.len -= (uint32_t)n;
+        if (b->v.len == 0) {
+            nl_buf_clear(&b->v);
+            account(lc, b);
+        }
+        return 1;
+    }
+    lbuf *front = push_full(L, lc);
+    front->v = nl_buf_split(&b->v, n);
+    account(lc, b);
+    account(lc, front);
+    pay(L, lc);
+    return 1;
+}
+
+static int buffer_clear(lua_State *L)
+{
+    lbuf *b = check(L, 1);
+    nl_buf_clear(&b->v);
+    account(nl_lctx_of(L), b);
+    return 0;
+}
+
+static int buffer_length(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)check(L, 1)->v.len);
+    return 1;
+}
+
+static int buffer_unfill(lua_State *L)
+{
+    lbuf *b = check(L, 1);
+    size_t n = b->v.block ? nl_buf_unfill(&b->v) : (size_t)b->room - b->v.len;
+    lua_pushinteger(L, b->released ? 0 : (lua_Integer)n);
+    return 1;
+}
+
+/* buffer.find(b, string_or_buffer[, init]): as string.find with plain, but only the position. */
+static int buffer_find(lua_State *L)
+{
+    lbuf *b = check(L, 1);
+    size_t m;
+    nl_buf *ignored;
+    const char *what = nl_check_bytes(L, 2, &m, &ignored);
+    lua_Number init = luaL_optnumber(L, 3, 1);
+    luaL_argcheck(L, init == init, 3, "position expected");
+    double from = init < 0 ? ceil(init) + b->v.len : floor(init) - 1;
+    from = from < 0 ? 0 : from;
+    int64_t at = from > b->v.len ? -1 : nl_bytes_find(bytes(b), b->v.len, what, m, (size_t)from);
+    if (at < 0) {
+        lua_pushnil(L);
+    } else {
+        lua_pushinteger(L, (lua_Integer)(at + 1));
+    }
+    return 1;
+}
+
+static int buffer_tostring(lua_State *L)
+{
+    lbuf *b = check(L, 1);
+    lua_pushlstring(L, (const char *)bytes(b), b->v.len);
+    return 1;
+}
+
+static int buffer_valid(lua_State *L)
+{
+    lua_pushboolean(L, !check(L, 1)->released);
+    return 1;
+}
+
+static int buffer_release(lua_State *L)
+{
+    lbuf *b = check(L, 1);
+    nl_buf_release(&b->v);
+    b->released = true;
+    account(nl_lctx_of(L), b);
+    return 0;
+}
+
+/* a .. b where either is a buffer: a string. */
+static int buffer_concat(lua_State *L)
+{
+    for (int arg = 1; arg <= 2; arg++) {
+        size_t n;
+        nl_buf *ignored;
+        const char *p = nl_check_bytes(L, arg, &n, &ignored);
+        lua_pushlstring(L, p, n);
+    }
+    lua_concat(L, 2);
+    return 1;
+}
+
+static int buffer_gc(lua_State *L)
+{
+    return test(L, 1) ? buffer_release(L) : 0;
+}
+
+static const luaL_Reg functions[] = {
+    {"new", buffer_new},
+    {"append", buffer_append},
+    {"split", buffer_split},
+    {"clear", buffer_clear},
+    {"length", buffer_length},
+    {"unfill", buffer_unfill},
+    {"find", buffer_find},
+    {"tostring", buffer_tostring},
+    {"valid", buffer_valid},
+    {"release", buffer_release},
+    {NULL, NULL},
+};
+
+static const luaL_Reg metamethods[] = {
+    {"__len", buffer_length},
+    {"__tostring", buffer_tostring},
+    {"__concat", buffer_concat},
+    {NULL, NULL},
+};
+
+/* Makes a metatable whose __index is the table on top; keeps it in the registry. */
+static const void *make_metatable(lua_State *L, int *ref, bool gc)
+{
+    lua_createtable(L, 0, 8);
+    luaL_register(L, NULL, metamethods);
+    if (gc) {
+        lua_pushcfunction(L, buffer_gc);
+        lua_setfield(L, -2, "__gc");
+    }
+    lua_pushvalue(L, -2);
+    lua_setfield(L, -2, "__index");
+    lua_pushliteral(L, "buffer");
+    lua_setfield(L, -2, "__name");
+    lua_pushliteral(L, "buffer"); /* what getmetatable answers: scripts leave ours alone */
+    lua_setfield(L, -2, "__metatable");
+    const void *mt = lua_topointer(L, -1);
+    *ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    return mt;
+}
+
+/* May be called more than once: by the first object, from a message, before the script has asked for the module. */
+int luaopen_nl_buffer(lua_State *L)
+{
+    nl_lio *io = &nl_lctx_of(L)->io;
+    if (io->buf_full) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, io->buf_full_ref);
+        lua_getfield(L, -1, "__index");
+        lua_remove(L, -2);
+        return 1;
+    }
+    lua_createtable(L, 0, (int)nl_countof(functions));
+    luaL_register(L, NULL, functions);
+    io->buf_small = make_metatable(L, &io->buf_small_ref, false);
+    io->buf_full = make_metatable(L, &io->buf_full_ref, true);
+    return 1;
+}
