@@ -13,8 +13,11 @@
 #define CHUNK_BITS 10
 #define CHUNK_SLOTS (1u << CHUNK_BITS)
 #define CHUNKS (1u << (NL_SLOT_INDEX_BITS - CHUNK_BITS))
-/* 24 bits of index and 29 of generation make the 53 bits that a double holds exactly. */
-#define GEN_MAX ((1u << 29) - 1)
+/* 24 bits of index and 29 of generation make the 53 bits that a double holds exactly.  A test sets lower limits. */
+#ifndef SLOTS_INDEX_MAX
+#define SLOTS_INDEX_MAX NL_SLOT_MAX
+#define SLOTS_GEN_MAX ((1u << 29) - 1)
+#endif
 
 typedef struct slot {
     /* Written under the lock with release, so that whoever acquires the pointer sees the object's id. */
@@ -66,7 +69,7 @@ int nl_slots_insert(nl_slots *t, nl_slot_obj *obj)
             t->free_last = 0;
         }
     } else {
-        if (t->used == NL_SLOT_MAX) {
+        if (t->used == SLOTS_INDEX_MAX) {
             err = -ENFILE;
             goto out;
         }
@@ -97,7 +100,7 @@ void nl_slots_remove(nl_slots *t, nl_slot_obj *obj)
     /* Relaxed: a reader that still gets the pointer may use it, by the caller's guarantee. */
     atomic_store_explicit(&s->obj, NULL, memory_order_relaxed);
     atomic_fetch_sub_explicit(&t->count, 1, memory_order_relaxed);
-    if (s->gen < GEN_MAX) { /* else the slot stays empty for ever */
+    if (s->gen < SLOTS_GEN_MAX) { /* else the slot stays empty for ever */
         s->gen++;
         s->next_free = 0;
         if (t->free_last) {

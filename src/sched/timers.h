@@ -18,7 +18,8 @@ typedef struct nl_timer {
 } nl_timer;
 
 typedef struct nl_timers {
-    struct nl_timer_cell *cell; /* copy of the deadline beside the node pointer: comparing stays in one array */
+    struct nl_timer_cell
+        *cell; /* copy of the deadline beside the node pointer: comparing stays in one array */
     uint32_t count, cap;
     uint64_t seq;
 } nl_timers;

@@ -1,0 +1,609 @@
+/* Sockets and addresses, over the loopback. */
+#include "base/os.h"
+#include "reactor/sock.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#ifndef _WIN32
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#endif
+
+static const struct nl_listen_opts no_opts = {0, false};
+
+/* Waits until fd can be read (or written); tests have Criterion's time limit, these calls have none. */
+static void wait_for(nl_fd fd, short events)
+{
+    struct pollfd p = {(int)fd, events, 0};
+    while (poll(&p, 1, -1) < 0 && errno == EINTR) {
+    }
+}
+
+static nl_addr ip(int family, const char *text, int port)
+{
+    nl_addr a;
+    cr_assert_eq(nl_addr_ip(&a, family, text, port), 0, "%s", text);
+    return a;
+}
+
+static nl_fd listener(nl_addr *a)
+{
+    nl_fd l;
+    int err = nl_sock_listen(&l, a, &no_opts);
+    cr_assert_eq(err, 0, "listen: %d", err);
+    cr_assert_eq(nl_sock_local(l, a), 0);
+    return l;
+}
+
+static nl_fd connected(const nl_addr *a)
+{
+    nl_fd c;
+    int err = nl_sock_connect(&c, a);
+    cr_assert(err == 0 || err == -EINPROGRESS, "connect: %d", err);
+    if (err) {
+        wait_for(c, POLLOUT);
+        cr_assert_eq(nl_sock_connect_result(c), 0);
+    }
+    return c;
+}
+
+static nl_fd accepted(nl_fd l)
+{
+    nl_fd s;
+    wait_for(l, POLLIN);
+    cr_assert_eq(nl_sock_accept(&s, l), 0);
+    return s;
+}
+
+static void check_flags(nl_fd fd)
+{
+    cr_assert(fcntl((int)fd, F_GETFL) & O_NONBLOCK);
+    cr_assert(fcntl((int)fd, F_GETFD) & FD_CLOEXEC);
+}
+
+/* --- Addresses --------------------------------------------------------------------------- */
+
+Test(addr, ip_and_back)
+{
+    static const struct {
+        int family;
+        const char *text, *back;
+    } good[] = {
+        {4, "127.0.0.1", "127.0.0.1"},
+        {4, "0.0.0.0", "0.0.0.0"},
+        {4, "255.255.255.255", "255.255.255.255"},
+        {6, "::1", "::1"},
+        {6, "::", "::"},
+        {6, "2001:DB8:0:0::1", "2001:db8::1"},
+        {6, "fe80::1%1", "fe80::1%1"},
+        {6, "fe80::1%lo", "fe80::1%1"},
+    };
+    for (size_t i = 0; i < nl_countof(good); i++) {
+        char text[128];
+        nl_addr a = ip(good[i].family, good[i].text, 65535);
+        nl_addr_text(&a, text, sizeof(text));
+        cr_assert_str_eq(text, good[i].back);
+        cr_assert_eq(nl_addr_family(&a), good[i].family);
+        cr_assert_eq(nl_addr_port(&a), 65535);
+        nl_addr_set_port(&a, 258);
+        cr_assert_eq(nl_addr_port(&a), 258);
+    }
+}
+
+Test(addr, no_such_ip)
+{
+    static const struct {
+        int family, port;
+        const char *text;
+    } bad[] = {
+        {4, 1, ""},
+        {4, 1, "::1"},
+        {4, 1, "1.2.3"},
+        {4, 1, "1.2.3.4.5"},
+        {4, 1, "256.1.1.1"},
+        {4, 1, "localhost"},
+        {4, 1, "1.2.3.4 "},
+        {4, -1, "1.2.3.4"},
+        {4, 65536, "1.2.3.4"},
+        {6, 1, "127.0.0.1"},
+        {6, 1, ""},
+        {6, 1, ":::"},
+        {6, 1, "fe80::1%"},
+        {6, 1, "fe80::1%nosuchif"},
+        {5, 1, "1.2.3.4"},
+        {6, 1, "fe80::1%-1"},
+        {6, 1, "1111:2222:3333:4444:5555:6666:7777:8888:9999:aaaa:bbbb:cccc:dddd:eeee:ffff"},
+    };
+    for (size_t i = 0; i < nl_countof(bad); i++) {
+        nl_addr a;
+        cr_assert_eq(nl_addr_ip(&a, bad[i].family, bad[i].text, bad[i].port), -EINVAL, "'%s'", bad[i].text);
+    }
+}
+
+Test(addr, unix_and_back)
+{
+    static const char *good[] = {"x", "/tmp/some.sock",
+#ifdef __linux__
+                                 "@abstract", "@"
+#endif
+    };
+    for (size_t i = 0; i < nl_countof(good); i++) {
+        char text[128];
+        nl_addr a;
+        cr_assert_eq(nl_addr_unix(&a, good[i]), 0);
+        cr_assert_eq(nl_addr_family(&a), 1);
+        cr_assert_eq(nl_addr_port(&a), 0);
+        nl_addr_text(&a, text, sizeof(text));
+        cr_assert_str_eq(text, good[i]);
+    }
+}
+
+Test(addr, unix_path_length)
+{
+    char path[200], text[128];
+    size_t room = sizeof(((struct sockaddr_un *)0)->sun_path);
+    nl_addr a;
+    memset(path, 'p', sizeof(path));
+    path[room] = '\0';
+    cr_assert_eq(nl_addr_unix(&a, path), -ENAMETOOLONG);
+    path[room - 1] = '\0';
+    cr_assert_eq(nl_addr_unix(&a, path), 0);
+    nl_addr_text(&a, text, sizeof(text));
+    cr_assert_str_eq(text, path);
+    cr_assert_eq(nl_addr_unix(&a, ""), -EINVAL);
+}
+
+Test(addr, unspecified)
+{
+    char text[128] = "x";
+    nl_addr a = {0, {0}};
+    cr_assert_eq(nl_addr_family(&a), 0);
+    cr_assert_eq(nl_addr_port(&a), 0);
+    nl_addr_text(&a, text, sizeof(text));
+    cr_assert_str_eq(text, "");
+    nl_fd fd;
+    cr_assert_eq(nl_sock_listen(&fd, &a, &no_opts), -EINVAL);
+    cr_assert_eq(nl_sock_connect(&fd, &a), -EINVAL);
+    cr_assert_eq(fd, NL_FD_NONE);
+}
+
+Test(addr, resolve_localhost)
+{
+    nl_addr a[8];
+    char text[128];
+    int n = nl_addr_resolve(a, 8, 4, "localhost", 80);
+    cr_assert_geq(n, 1, "%d", n);
+    for (int i = 0; i < n; i++) {
+        nl_addr_text(&a[i], text, sizeof(text));
+        cr_assert_arr_eq(text, "127.", 4);
+        cr_assert_eq(nl_addr_port(&a[i]), 80);
+        for (int k = 0; k < i; k++) {
+            cr_assert(memcmp(a[i].u.bytes, a[k].u.bytes, a[i].len) != 0, "the same address twice");
+        }
+    }
+    cr_assert_eq(nl_addr_resolve(a, 1, 4, "127.0.0.1", 81), 1, "a numeric host");
+    cr_assert_eq(nl_addr_port(&a[0]), 81);
+    cr_assert_eq(nl_addr_resolve(a, 8, 6, "::1", 82), 1);
+    nl_addr_text(&a[0], text, sizeof(text));
+    cr_assert_str_eq(text, "::1");
+}
+
+Test(addr, resolve_refuses)
+{
+    nl_addr a[2];
+    char longest[1100];
+    memset(longest, 'h', sizeof(longest));
+    longest[sizeof(longest) - 1] = '\0';
+    cr_assert_eq(nl_addr_resolve(a, 2, 4, "::1", 80), -NL_EHOST, "of the other family");
+    cr_assert_eq(nl_addr_resolve(a, 2, 4, "bad name with spaces", 80), -NL_EHOST);
+    cr_assert_eq(nl_addr_resolve(a, 2, 4, longest, 80), -NL_EHOST);
+    cr_assert_eq(nl_addr_resolve(a, 2, 4, "", 80), -NL_EHOST);
+    cr_assert_eq(nl_addr_resolve(a, 2, 1, "localhost", 80), -EINVAL);
+    cr_assert_eq(nl_addr_resolve(a, 2, 4, "localhost", 65536), -EINVAL);
+}
+
+/* --- Connections ------------------------------------------------------------------------- */
+
+static void talk(nl_addr *a)
+{
+    char buf[64];
+    nl_addr here, there;
+    nl_fd l = listener(a), s;
+    check_flags(l);
+    cr_assert_eq(nl_sock_accept(&s, l), NL_AGAIN);
+    cr_assert_eq(s, NL_FD_NONE);
+
+    nl_fd c = connected(a);
+    s = accepted(l);
+    check_flags(c);
+    check_flags(s);
+    cr_assert_eq(nl_sock_nodelay(c, true), 0);
+    cr_assert_eq(nl_sock_nodelay(c, false), 0);
+    cr_assert_eq(nl_sock_read(s, buf, sizeof(buf)), NL_AGAIN);
+
+    cr_assert_eq(nl_sock_write(c, "hello", 5), 5);
+    wait_for(s, POLLIN);
+    cr_assert_eq(nl_sock_read(s, buf, 2), 2);
+    cr_assert_arr_eq(buf, "he", 2);
+    cr_assert_eq(nl_sock_read(s, buf, sizeof(buf)), 3);
+    cr_assert_arr_eq(buf, "llo", 3);
+
+    char one[] = "ga", two[] = "", three[] = "thered";
+    nl_iov iov[] = {{one, 2}, {two, 0}, {three, 6}};
+    cr_assert_eq(nl_sock_writev(s, iov, 3), 8);
+    wait_for(c, POLLIN);
+    cr_assert_eq(nl_sock_read(c, buf, sizeof(buf)), 8);
+    cr_assert_arr_eq(buf, "gathered", 8);
+
+    cr_assert_eq(nl_sock_local(s, &here), 0);
+    cr_assert_eq(nl_sock_remote(c, &there), 0);
+    cr_assert_eq(nl_addr_family(&here), nl_addr_family(a));
+    cr_assert_eq(here.len, there.len);
+    cr_assert_arr_eq(here.u.bytes, there.u.bytes, here.len);
+
+    /* Half closed: the end of one direction, the other goes on. */
+    cr_assert_eq(nl_sock_shutdown_write(c), 0);
+    wait_for(s, POLLIN);
+    cr_assert_eq(nl_sock_read(s, buf, sizeof(buf)), 0);
+    cr_assert_eq(nl_sock_write(s, "!", 1), 1);
+    wait_for(c, POLLIN);
+    cr_assert_eq(nl_sock_read(c, buf, sizeof(buf)), 1);
+    cr_assert_eq(nl_sock_write(c, "x", 1), -EPIPE);
+    nl_sock_close(s);
+    nl_sock_close(c);
+    nl_sock_close(l);
+}
+
+Test(sock, v4, .timeout = 60)
+{
+    nl_addr a = ip(4, "127.0.0.1", 0);
+    talk(&a);
+}
+
+Test(sock, v6, .timeout = 60)
+{
+    nl_addr a = ip(6, "::1", 0);
+    nl_fd probe;
+    if (nl_sock_listen(&probe, &a, &no_opts) == -EADDRNOTAVAIL) {
+        cr_skip_test("no IPv6 here");
+    }
+    nl_sock_close(probe);
+    talk(&a);
+}
+
+Test(sock, unix_abstract, .timeout = 60)
+{
+    char name[64];
+    nl_addr a;
+    snprintf(name, sizeof(name), "@nl-test-%d", (int)getpid());
+    cr_assert_eq(nl_addr_unix(&a, name), 0);
+    talk(&a);
+}
+
+/* A directory of the test's own, and a path in it. */
+static char dir[64], path[96];
+
+static nl_addr unix_addr(void)
+{
+    nl_addr a;
+    snprintf(dir, sizeof(dir), "/tmp/nl-test-XXXXXX");
+    cr_assert_not_null(mkdtemp(dir));
+    snprintf(path, sizeof(path), "%s/s", dir);
+    cr_assert_eq(nl_addr_unix(&a, path), 0);
+    return a;
+}
+
+static void unix_done(void)
+{
+    unlink(path);
+    rmdir(dir);
+}
+
+Test(sock, unix_path, .timeout = 60)
+{
+    nl_addr a = unix_addr();
+    talk(&a);
+    unix_done();
+}
+
+Test(sock, unix_stale_file_is_replaced, .timeout = 60)
+{
+    nl_addr a = unix_addr(), b = a;
+    nl_fd l = listener(&a);
+    nl_sock_close(l);
+    struct stat st;
+    cr_assert_eq(stat(path, &st), 0, "a closed listener leaves its file");
+    l = listener(&b);
+    nl_fd c = connected(&b), s = accepted(l);
+    nl_sock_close(c);
+    nl_sock_close(s);
+    nl_sock_close(l);
+    unix_done();
+}
+
+Test(sock, unix_live_file_is_not_replaced, .timeout = 60)
+{
+    nl_addr a = unix_addr();
+    nl_fd l = listener(&a), second;
+    cr_assert_eq(nl_sock_listen(&second, &a, &no_opts), -EADDRINUSE);
+    cr_assert_eq(second, NL_FD_NONE);
+    connected(&a); /* the first one still answers */
+    unix_done();
+    nl_sock_close(l);
+}
+
+Test(sock, unix_other_file_is_not_replaced, .timeout = 60)
+{
+    nl_addr a = unix_addr();
+    FILE *f = fopen(path, "w");
+    fputs("precious", f);
+    fclose(f);
+    nl_fd l;
+    cr_assert_eq(nl_sock_listen(&l, &a, &no_opts), -EADDRINUSE);
+    struct stat st;
+    cr_assert_eq(stat(path, &st), 0);
+    cr_assert_eq(st.st_size, 8);
+    unix_done();
+}
+
+Test(sock, unix_errors)
+{
+    nl_addr a = unix_addr();
+    nl_fd fd;
+    cr_assert_eq(nl_sock_connect(&fd, &a), -ENOENT);
+    cr_assert_eq(nl_addr_unix(&a, "/nonexistent/dir/sock"), 0);
+    cr_assert_eq(nl_sock_listen(&fd, &a, &no_opts), -ENOENT);
+    unix_done();
+}
+
+Test(sock, address_in_use)
+{
+    nl_addr a = ip(4, "127.0.0.1", 0);
+    nl_fd l = listener(&a), second;
+    cr_assert_eq(nl_sock_listen(&second, &a, &no_opts), -EADDRINUSE);
+    cr_assert_eq(second, NL_FD_NONE);
+    nl_sock_close(l);
+    l = listener(&a);
+    nl_sock_close(l);
+}
+
+Test(sock, port_is_free_again_after_connections, .timeout = 60)
+{
+    /* The side that closes first keeps the port in TIME_WAIT; a restarted server must get it all the same. */
+    nl_addr a = ip(4, "127.0.0.1", 0);
+    nl_fd l = listener(&a), c = connected(&a), s = accepted(l);
+    char buf[1];
+    nl_sock_close(s);
+    nl_sock_close(l);
+    wait_for(c, POLLIN);
+    cr_assert_eq(nl_sock_read(c, buf, 1), 0);
+    nl_sock_close(c);
+    l = listener(&a);
+    nl_sock_close(l);
+}
+
+Test(sock, reuseport)
+{
+    nl_addr a = ip(4, "127.0.0.1", 0);
+    struct nl_listen_opts o = {10, true};
+    nl_fd l, second;
+    cr_assert_eq(nl_sock_listen(&l, &a, &o), 0);
+    cr_assert_eq(nl_sock_local(l, &a), 0);
+    cr_assert_eq(nl_sock_listen(&second, &a, &o), 0);
+    nl_fd third;
+    cr_assert_eq(nl_sock_listen(&third, &a, &no_opts), -EADDRINUSE, "who does not share gets nothing");
+    nl_sock_close(l);
+    nl_sock_close(second);
+}
+
+Test(sock, v6_listener_leaves_v4_alone)
+{
+    nl_addr a6 = ip(6, "::", 0);
+    nl_fd l6, l4;
+    if (nl_sock_listen(&l6, &a6, &no_opts) != 0) {
+        cr_skip_test("no IPv6 here");
+    }
+    cr_assert_eq(nl_sock_local(l6, &a6), 0);
+    nl_addr a4 = ip(4, "0.0.0.0", nl_addr_port(&a6));
+    int err = nl_sock_listen(&l4, &a4, &no_opts);
+    cr_assert_eq(err, 0, "%d", err);
+    nl_sock_close(l4);
+    nl_sock_close(l6);
+}
+
+Test(sock, no_such_local_address)
+{
+    nl_addr a = ip(4, "203.0.113.7", 0);
+    nl_fd fd;
+    cr_assert_eq(nl_sock_listen(&fd, &a, &no_opts), -EADDRNOTAVAIL);
+}
+
+Test(sock, connect_refused, .timeout = 60)
+{
+    /* A port that nobody can get: bound, and not listening. */
+    nl_addr a = ip(4, "127.0.0.1", 0);
+    int blocker = socket(AF_INET, SOCK_STREAM, 0);
+    cr_assert_eq(bind(blocker, (struct sockaddr *)(void *)a.u.bytes, a.len), 0);
+    cr_assert_eq(nl_sock_local(blocker, &a), 0);
+    nl_fd c;
+    int err = nl_sock_connect(&c, &a);
+    if (err == -EINPROGRESS) {
+        wait_for(c, POLLOUT);
+        err = nl_sock_connect_result(c);
+        int again = nl_sock_connect_result(c);
+        cr_assert(again < 0 && again != -EINPROGRESS, "asked again, it is still no connection: %d", again);
+        nl_sock_close(c);
+    } else {
+        cr_assert_eq(c, NL_FD_NONE);
+    }
+    cr_assert_eq(err, -ECONNREFUSED);
+    close(blocker);
+}
+
+Test(sock, connect_under_way, .timeout = 60)
+{
+    /* Nobody answers once the backlog is full: the connect neither fails nor succeeds. */
+    nl_addr a = ip(4, "127.0.0.1", 0);
+    struct nl_listen_opts o = {1, false};
+    nl_fd l, c[64];
+    bool under_way = false;
+    cr_assert_eq(nl_sock_listen(&l, &a, &o), 0);
+    cr_assert_eq(nl_sock_local(l, &a), 0);
+    for (int i = 0; i < 64; i++) {
+        int err = nl_sock_connect(&c[i], &a);
+        cr_assert(err == 0 || err == -EINPROGRESS, "%d", err);
+        int result = nl_sock_connect_result(c[i]);
+        cr_assert(result == 0 || result == -EINPROGRESS, "%d", result);
+        under_way |= result == -EINPROGRESS;
+    }
+    cr_assert(under_way, "a backlog of 1 took 64 connections");
+    for (int i = 0; i < 64; i++) {
+        nl_sock_close(c[i]);
+    }
+    nl_sock_close(l);
+}
+
+Test(sock, connected_to_itself_is_refused, .timeout = 60)
+{
+    /* What the kernel does by chance, done on purpose: a socket bound to the port that it connects to. */
+    nl_addr a = ip(4, "127.0.0.1", 0);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    cr_assert_eq(bind(fd, (struct sockaddr *)(void *)a.u.bytes, a.len), 0);
+    cr_assert_eq(nl_sock_local(fd, &a), 0);
+    cr_assert_eq(connect(fd, (struct sockaddr *)(void *)a.u.bytes, a.len), 0);
+    cr_assert_eq(nl_sock_connect_result(fd), -ECONNREFUSED);
+    close(fd);
+}
+
+Test(sock, reset_by_peer, .timeout = 60)
+{
+    nl_addr a = ip(4, "127.0.0.1", 0);
+    nl_fd l = listener(&a), c = connected(&a), s = accepted(l);
+    struct linger hard = {1, 0};
+    char buf[8];
+    setsockopt((int)s, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+    nl_sock_close(s);
+    wait_for(c, POLLIN);
+    cr_assert_eq(nl_sock_read(c, buf, sizeof(buf)), -ECONNRESET);
+    nl_sock_close(c);
+    nl_sock_close(l);
+}
+
+Test(sock, no_signal_after_the_peer_has_gone, .timeout = 60)
+{
+    /* Not nl_sock_init, which ignores SIGPIPE: the calls themselves must not raise it. */
+    nl_addr a = ip(4, "127.0.0.1", 0);
+    nl_fd l = listener(&a), c = connected(&a), s = accepted(l);
+    struct linger hard = {1, 0};
+    signal(SIGPIPE, SIG_DFL);
+    setsockopt((int)s, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+    nl_sock_close(s);
+    wait_for(c, POLLIN);
+    char x[] = "x";
+    nl_iov iov = {x, 1};
+    cr_assert_eq(nl_sock_write(c, "x", 1), -ECONNRESET);
+    cr_assert_eq(nl_sock_write(c, "x", 1), -EPIPE);
+    cr_assert_eq(nl_sock_writev(c, &iov, 1), -EPIPE);
+    nl_sock_close(c);
+    nl_sock_close(l);
+}
+
+Test(sock, full_socket_takes_part_then_nothing, .timeout = 60)
+{
+    nl_addr a = ip(4, "127.0.0.1", 0);
+    nl_fd l = listener(&a), c = connected(&a), s = accepted(l);
+    static char block[1 << 20];
+    static unsigned char back[1 << 16];
+    nl_iov iov[NL_IOV_MAX];
+    uint64_t sent = 0, got = 0;
+    intptr_t n;
+    for (int i = 0; i < NL_IOV_MAX; i++) {
+        iov[i] = (nl_iov){block, sizeof(block)};
+    }
+    memset(block, 0x5a, sizeof(block));
+    while ((n = nl_sock_writev(c, iov, NL_IOV_MAX)) > 0) {
+        sent += (uint64_t)n;
+    }
+    cr_assert_eq(n, NL_AGAIN);
+    cr_assert_eq(nl_sock_write(c, block, 1), NL_AGAIN);
+    cr_assert_gt(sent, 0);
+    nl_sock_shutdown_write(c);
+    for (;;) {
+        n = nl_sock_read(s, back, sizeof(back));
+        if (n == NL_AGAIN) {
+            wait_for(s, POLLIN);
+            continue;
+        }
+        if (n <= 0) {
+            break;
+        }
+        for (intptr_t i = 0; i < n; i++) {
+            cr_assert_eq(back[i], 0x5a);
+        }
+        got += (uint64_t)n;
+    }
+    cr_assert_eq(n, 0);
+    cr_assert_eq(got, sent);
+    nl_sock_close(c);
+    nl_sock_close(s);
+    nl_sock_close(l);
+}
+
+Test(sock, out_of_descriptors, .timeout = 60)
+{
+    nl_addr a = ip(4, "127.0.0.1", 0);
+    nl_fd l = listener(&a), c = connected(&a), s;
+    wait_for(l, POLLIN);
+    struct rlimit old, none;
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &old), 0);
+    none = old;
+    none.rlim_cur = (rlim_t)c + 1;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    while (open("/dev/null", O_RDONLY) >= 0) { /* whatever is still free below */
+    }
+    int accept_err = nl_sock_accept(&s, l), connect_err, listen_err;
+    nl_fd other;
+    connect_err = nl_sock_connect(&other, &a);
+    listen_err = nl_sock_listen(&other, &a, &no_opts);
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
+    cr_assert_eq(accept_err, -EMFILE);
+    cr_assert_eq(s, NL_FD_NONE);
+    cr_assert_eq(connect_err, -EMFILE);
+    cr_assert_eq(listen_err, -EMFILE);
+    cr_assert_eq(nl_sock_accept(&s, l), 0, "the connection has waited");
+}
+
+Test(sock, init_raises_the_limit)
+{
+    struct rlimit lim;
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &lim), 0);
+    lim.rlim_cur = 64;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &lim), 0);
+    cr_assert_eq(nl_sock_init(), 0);
+    rlim_t hard = lim.rlim_max;
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &lim), 0);
+    cr_assert_eq(lim.rlim_cur, hard);
+    raise(SIGPIPE); /* ignored from now on */
+}
+
+Test(sock, bad_descriptor)
+{
+    char buf[1];
+    nl_addr a;
+    nl_fd s;
+    cr_assert_eq(nl_sock_read(NL_FD_NONE, buf, 1), -EBADF);
+    cr_assert_eq(nl_sock_write(NL_FD_NONE, buf, 1), -EBADF);
+    cr_assert_eq(nl_sock_accept(&s, NL_FD_NONE), -EBADF);
+    cr_assert_eq(nl_sock_local(NL_FD_NONE, &a), -EBADF);
+    cr_assert_eq(nl_sock_nodelay(NL_FD_NONE, true), -EBADF);
+    cr_assert_eq(nl_sock_connect_result(NL_FD_NONE), -EBADF);
+    cr_assert_eq(nl_sock_shutdown_write(NL_FD_NONE), -EBADF);
+}
