@@ -1,0 +1,132 @@
+-- require and dofile: the stock meaning, and blocking calls at the top level of what they run.
+local t = require "t"
+
+package.path = t.tmp .. "/?.lua;" .. t.tmp .. "/?/init.lua;" .. package.path
+
+local function module(name, text) t.file(text, name:gsub("%.", "_") .. ".lua") return (name:gsub("%.", "_")) end
+
+t.test("rules.require.blocking: a module may block at its top level, also far down and inside pcall", function()
+  local inner = module("block_inner", "timer.sleep(0.002) return { name = ... }")
+  local outer = module("block_outer", "local m = require 'block_inner' timer.sleep(0.002) return { m, ... }")
+  local m = require(outer)
+  t.eq(m[2], outer)
+  t.eq(m[1].name, inner)
+  t.ok(rawequal(require(inner), m[1]))
+  package.loaded[outer], package.loaded[inner] = nil, nil
+  local ok, again = coroutine.wrap(function() return pcall(require, outer) end)()
+  t.eq(ok, true)
+  t.ok(not rawequal(again, m), "the module was not run again")
+end)
+
+t.test("rules.require.once: a module is run once, its value kept in package.loaded", function()
+  runs = 0
+  module("once", "runs = runs + 1 return { runs }")
+  local m = require "once"
+  t.ok(rawequal(require "once", m))
+  t.ok(rawequal(package.loaded.once, m))
+  t.eq(runs, 1)
+  package.loaded.once = nil
+  t.same(require "once", { 2 })
+  runs = nil
+end)
+
+t.test("rules.require.value: no value gives true; false and what the module puts into package.loaded stay", function()
+  module("value_none", "")
+  t.eq(require "value_none", true)
+  t.eq(package.loaded.value_none, true)
+  module("value_false", "return false")
+  t.eq(require "value_false", false)
+  module("value_own", "package.loaded[...] = 'own'")
+  t.eq(require "value_own", "own")
+end)
+
+t.test("rules.require.path: package.path is asked in order, dots are directories, init.lua included", function()
+  os.execute("mkdir -p " .. t.tmp .. "/pack/sub")
+  t.file("return 'init of ' .. ...", "pack/init.lua")
+  t.file("return 'sub of ' .. ...", "pack/sub/leaf.lua")
+  t.eq(require "pack", "init of pack")
+  t.eq(require "pack.sub.leaf", "sub of pack.sub.leaf")
+  t.file("return 'first'", "twice.lua")
+  os.execute("mkdir -p " .. t.tmp .. "/second")
+  t.file("return 'second'", "second/twice.lua")
+  local saved = package.path
+  package.path = t.tmp .. "/second/?.lua;" .. saved
+  t.eq(require "twice", "second")
+  package.path = saved
+end)
+
+t.test("rules.require.preload: package.preload comes first and is given the name", function()
+  module("preloaded", "return 'from the file'")
+  package.preload.preloaded = function(name)
+    timer.sleep(0.001)
+    return "preload of " .. name
+  end
+  t.eq(require "preloaded", "preload of preloaded")
+end)
+
+t.test("rules.require.loaders: package.loaders is the list of searchers, and may be added to", function()
+  t.ok(#package.loaders >= 4)
+  table.insert(package.loaders, 2, function(name)
+    return name == "made_up" and function(...) timer.sleep(0.001) return { ... } end or "\n\tnot made up"
+  end)
+  t.same(require "made_up", { "made_up" })
+  t.raises("not made up", require, "no_such_module")
+  table.remove(package.loaders, 2)
+end)
+
+t.test("rules.require.missing: the message lists every place that was searched", function()
+  local e = t.raises("module 'no.such.module' not found", require, "no.such.module")
+  for _, place in ipairs { "package.preload%['no.such.module'%]", "no/such/module.lua", "no/such/module/init.lua", "no/such/module.so" } do
+    t.ok(e:find(place) or jit.os ~= "Linux", place .. " is not in " .. e)
+  end
+  t.raises("bad argument #1 to 'require'", require, {})
+end)
+
+t.test("rules.require.broken: syntax errors and errors of a module pass on; the name stays unloaded", function()
+  module("broken", "local = 1")
+  t.raises("broken.lua:1:", require, "broken")
+  module("throws", "timer.sleep(0.001) error('thrown by the module')")
+  t.raises("throws.lua:1: thrown by the module", require, "throws")
+  local object = {}
+  thrown = object
+  module("throws_object", "error(thrown)")
+  t.returns({ false, object }, pcall(require, "throws_object"))
+  thrown = nil
+end)
+
+t.test("rules.require.loop: modules that require each other are an error, not an endless loop", function()
+  module("loop_a", "return require 'loop_b'")
+  module("loop_b", "return require 'loop_a'")
+  t.raises("loop", require, "loop_a")
+end)
+
+t.test("rules.require.cpath: C modules are searched by package.cpath and loaded", function()
+  t.eq(type(package.cpath), "string")
+  t.eq(type(package.loadlib), "function")
+  t.file("not a shared library", "not_a_library.so")
+  local saved = package.cpath
+  package.cpath = t.tmp .. "/?.so"
+  t.raises("not_a_library", require, "not_a_library")
+  package.cpath = saved
+end)
+
+t.test("rules.require.environment: LUA_PATH is honoured in every context", function()
+  local h = t.spawn "context.send(context.parent, type(require('t').test))" -- tests/lua/lib is in LUA_PATH
+  t.eq(t.good(context.recv(h, 20)), "function")
+end)
+
+t.test("rules.require.module: the old module function still works", function()
+  module("old_style", "module(..., package.seeall) function f() return tostring(1) end")
+  require "old_style"
+  t.eq(old_style.f(), "1")
+end)
+
+t.test("rules.dofile: returns the chunk's values, raises its errors, names the file that is missing", function()
+  t.returns({ 1, nil, 3, n = 3 }, dofile(t.file "timer.sleep(0.001) return 1, nil, 3"))
+  t.returns({ n = 0 }, dofile(t.file ""))
+  t.raises("thrown", dofile, t.file "error 'thrown'")
+  t.raises("no_such_file.lua", dofile, "no_such_file.lua")
+  t.raises("", dofile, t.file "local = 1")
+end)
+
+t.done()

@@ -1,0 +1,50 @@
+"""A tiny name server for tests: it knows a few names, is slow for some, and denies all others."""
+
+import random
+import socket
+import struct
+import threading
+import time
+
+
+class NameServer:
+    """Answers on a loopback address of its own, port 53 (where the C library asks).  names: name → (IPv4 addresses, IPv6
+    addresses, seconds before the answer)."""
+
+    def __init__(self, names):
+        self.names = names
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.address = "127.%d.%d.53" % (random.randint(1, 254), random.randint(1, 254))
+        self.sock.bind((self.address, 53))
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            try:
+                question, peer = self.sock.recvfrom(2048)
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(question, peer), daemon=True).start()
+
+    def _answer(self, question, peer):
+        at, labels = 12, []
+        while question[at]:
+            labels.append(question[at + 1:at + 1 + question[at]].decode())
+            at += 1 + question[at]
+        kind, = struct.unpack_from("!H", question, at + 1)
+        name = ".".join(labels).lower()
+        v4, v6, delay = self.names.get(name, ([], [], 0))
+        time.sleep(delay)
+        found = ([socket.inet_pton(socket.AF_INET, a) for a in v4] if kind == 1 else
+                 [socket.inet_pton(socket.AF_INET6, a) for a in v6] if kind == 28 else [])
+        code = 0 if name in self.names else 3
+        answer = question[:2] + struct.pack("!HHHHH", 0x8180 | code, 1, len(found), 0, 0) + question[12:at + 5]
+        for address in found:
+            answer += struct.pack("!HHHIH", 0xC00C, kind, 1, 0, len(address)) + address
+        try:
+            self.sock.sendto(answer, peer)
+        except OSError:
+            pass
+
+    def close(self):
+        self.sock.close()
