@@ -121,7 +121,7 @@ class PyTest:
         except Exception as error:
             note = str(error) if isinstance(error, AssertionError) and error.args else repr(error)
             where = [f"{Path(f.filename).name}:{f.lineno}: {f.line}" for f in traceback.extract_tb(error.__traceback__)[1:]]
-            return [Case(self.tests[0], False, note + "\n" + "\n".join(where))]
+            return [Case(self.tests[0], False, "\n".join([note, *where, helper.outputs()]))]
         finally:
             helper.release()
 
@@ -180,7 +180,7 @@ class Reporter:
                 elif not case.ok:
                     print(f"FAIL {unit.name} [{settings}]: {case.name}")
                 if not case.ok:
-                    print("".join(f"    # {line}\n" for line in case.note.splitlines()), end="")
+                    print("".join(f"# {line}\n" for line in case.note.splitlines()), end="")
             if not self.tap:
                 good = sum(case.ok for case in cases)
                 print(f"{'ok  ' if good == len(cases) else 'FAIL'} {unit.name} [{settings}] {good}/{len(cases)} {seconds:.1f} s")

@@ -275,6 +275,30 @@ t.test("life.noreply.passed-on: the session may be answered by the context it wa
   t.fails("ENOREPLY", context.query(h, 1, 20))
 end)
 
+t.test("life.noreply.race: queries that race with the receiver's end have exactly one result each", function()
+  for round = 1, t.scale(30) do
+    local h = t.spawn [[
+      local n = 0
+      context.recv(0, function(_, v, from, session)
+        n = n + 1
+        if n % 2 == 0 then context.reply(from, session, v) end
+        if n == 10 then context.destroy() end
+      end)
+    ]]
+    local results = 0
+    for i = 1, 20 do
+      context.query(h, i, function(ok, v)
+        results = results + 1
+        t.ok(ok and v == i or not ok and (v == errno.ENOREPLY or v == errno.ENOCONTEXT), t.show { ok, v })
+      end)
+      if i == 5 + round % 10 then timer.sleep(0) end
+    end
+    t.await(function() return results >= 20 end, "20 results")
+    t.settle(0)
+    t.eq(results, 20)
+  end
+end)
+
 t.test("life.nocontext: operations on a stale handle are false, ENOCONTEXT", function()
   local h = t.dead_handle()
   t.fails("ENOCONTEXT", context.send(h, 1))

@@ -384,6 +384,28 @@ t.test("rules.coroutine.generators: generators that block, driven from several c
   t.eq(sums, 5 * 210)
 end)
 
+t.test("rules.coroutine.hot: in loops that are hot enough to be compiled", function()
+  local n, sum = t.scale(20000), 0
+  local w = coroutine.wrap(function()
+    for i = 1, n do
+      if i % 100 == 0 then timer.sleep(0) end
+      coroutine.yield(i)
+    end
+    return "end"
+  end)
+  for i = 1, n do sum = sum + w() end
+  t.eq(sum, n * (n + 1) / 2)
+  t.eq(w(), "end")
+  local co = coroutine.create(function(a)
+    while true do a = coroutine.yield(a + 1) end
+  end)
+  for i = 1, n do
+    local _, v = coroutine.resume(co, i)
+    if v ~= i + 1 then t.eq(v, i + 1) end
+    if i % 1000 == 0 then timer.sleep(0) end
+  end
+end)
+
 t.test("rules.block.plain-yield: a yield at the top of a chunk or a callback parks it for good and keeps nothing alive", function()
   t.returns({ true, 0, "exit" }, context.wait(t.spawn "coroutine.yield('nobody')", 20))
   t.returns({ true, 0, "exit" }, context.wait(t.spawn "timer.timeout(0, function() coroutine.yield() end)", 20))

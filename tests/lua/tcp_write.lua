@@ -267,6 +267,40 @@ t.test("tcp.wshared.stale: writing to the fd of a closed socket is ETCPSCLOSED, 
   t.returns({ false, errno.ETCPSCLOSED, fd, "x" }, unpack(calls:wait()))
 end)
 
+t.test("tcp.wshared.close-race: writers of other contexts race with the close; each hears of it, frames stay whole", function()
+  for round = 1, t.scale(20) do
+    local a, b = t.pair()
+    tcp.set_rwopt(a, { write_head_bytes = 2 })
+    tcp.set_rwopt(b, { read_head_bytes = 2 })
+    tcp.set_wshared(a, true)
+    local writers = {}
+    for i = 1, 3 do
+      writers[i] = t.spawn([[
+        local fd, n = ..., 0
+        repeat
+          local ok, err = tcp.write(fd, ("frame"):rep(100))
+          n = n + 1
+          if n % 20 == 0 then timer.sleep(0) end
+        until not ok
+        assert(err == context.errno.ETCPSCLOSED, err)
+      ]], tcp.fd(a))
+    end
+    local frames = 0
+    local reading = t.async(function()
+      while true do
+        local ok, data = tcp.read(b, 20)
+        if not ok then return context.errname(data) end
+        t.eq(#data, 500)
+        frames = frames + 1
+      end
+    end)
+    t.await(function() return frames > round end)
+    tcp.close(a)
+    for i = 1, 3 do t.returns({ true, 0, "exit" }, context.wait(writers[i], 20)) end
+    t.eq(reading.wait()[1], "EEOF")
+  end
+end)
+
 t.test("tcp.wshared.owner-ends: the fd is stale once its owner has ended", function()
   local h = t.spawn [[
     local _, l = tcp.listen("127.0.0.1", 0)

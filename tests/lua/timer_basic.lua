@@ -30,6 +30,19 @@ t.test("timer.sleep: returns true, never early", function()
   end
 end)
 
+t.test("timer.sleep.precise: on an idle machine late by less than a millisecond", function()
+  t.eventually(function()
+    local late = {}
+    for i = 1, 5 do
+      local start = timer.now()
+      timer.sleep(0.0037)
+      late[i] = timer.now() - start - 0.0037
+    end
+    table.sort(late)
+    t.ok(late[3] < 0.001, "half of the sleeps end more than " .. late[3] .. " s late")
+  end)
+end)
+
 t.test("timer.sleep.zero: lets others run first", function()
   local ran = false
   context.run(function() ran = true end)

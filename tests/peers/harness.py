@@ -311,6 +311,13 @@ class Helper:
     def accept(self, listener):
         return self._own(listener.accept()[0])
 
+    def outputs(self):
+        """What the last process wrote, for the report of a failure."""
+        if not self._processes:
+            return ""
+        last = self._processes[-1]
+        return f"last process: {' '.join(last.argv)}\n--- stdout\n{last.stdout()[-2000:]}\n--- stderr\n{last.stderr()[-2000:]}"
+
     def release(self):
         for process in self._processes:
             process.kill()
