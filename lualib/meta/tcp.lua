@@ -1,0 +1,650 @@
+---@meta tcp
+
+---Stream sockets: TCP over IPv4 and IPv6, Unix domain sockets, and named pipes on Windows.
+---
+---Every function of this module is also a method of the socket: `tcp.read(s, 5)` and `s:read(5)` are the same.
+---
+---*Framing.* A socket reads and writes plain bytes until `tcp.set_rwopt` gives it *heads*. Then every write sends one frame
+---(the payload's length in 1, 2 or 4 bytes, head not counted, and the payload), and every read gives the payload of exactly one
+---frame. Heads are added and stripped by the runtime; a script never sees them. Reading and writing have options of their own, so
+---a socket may read lines and write frames.
+---
+---*Backpressure.* While nobody reads from a socket, the runtime stops receiving, and in the end the peer's writes wait. What is
+---written waits in the socket's queue until the peer takes it; when more than `write_queue_max` bytes wait, a write is
+---refused with `EWQUEUEFULL`.
+---
+---*Life.* A socket belongs to the context that made it, and is closed when that context ends, or when nothing refers to it any
+---more and it is collected. Somebody who waits on a socket (a coroutine or a callback) keeps it; an open socket alone keeps
+---no context alive. An operation on a closed socket never raises: it is `false, ETCPSCLOSED` (a listen socket:
+---`ETCPLCLOSED`).
+---@class tcplib
+tcp = {}
+
+---A connection or a listen socket. It has every function of the module `tcp` as a method.
+---@class tcp.socket: tcplib
+
+-- ## Listening
+
+---Listens for connections over IPv4.
+---
+---A listen socket has the methods `accept`, `local_addr`, `local_port`, `fd`, `is_closed` and `close`. The port may be used
+---again right after the process has ended (`SO_REUSEADDR`, where the system has it).
+---
+---Errors:
+---- `EADDRINUSE`: somebody else listens there.
+---- `EADDRNOTAVAIL`: no interface of this machine has the address.
+---- `EACCES`: the user may not listen on this port.
+---- `EINVAL`: `addr` is not an IPv4 address.
+---
+---Example:
+---```lua
+---local ok, listener = assert(tcp.listen("127.0.0.1", 0))
+---print(listener:local_addr(), listener:local_port() > 0) --> 127.0.0.1 true
+---
+---local ok, err = tcp.listen("127.0.0.1", listener:local_port())
+---print(ok, context.errname(err)) --> false EADDRINUSE
+---
+---tcp.listen("127.0.0.1", 0, { backlog = 16 }, function(ok, socket, addr, port)
+---  print(ok, addr, port) --> true 127.0.0.1 0
+---end)
+---```
+---@param addr string An IPv4 address; `"0.0.0.0"` stands for all of this machine.
+---@param port integer 0 to 65535. 0: any free one; `tcp.local_port` tells which.
+---@param backlog? integer|tcp.listen_options How many connections may wait to be accepted (default: what the system allows), or a table of options.
+---@return boolean result
+---@return tcp.socket|nl.err listen_socket
+function tcp.listen(addr, port, backlog) end
+
+---@param addr string
+---@param port integer
+---@param backlog? integer|tcp.listen_options
+---@param callback fun(result: boolean, listen_socket: tcp.socket|nl.err, addr: string, port: integer, backlog?: integer|tcp.listen_options) Once.
+---@return true
+---@overload fun(addr: string, port: integer, callback: fun(result: boolean, listen_socket: tcp.socket|nl.err, addr: string, port: integer)): true
+function tcp.listen(addr, port, backlog, callback) end
+
+---Listens for connections over IPv6; otherwise as `tcp.listen`.
+---
+---Errors:
+---- As for `tcp.listen`; `EADDRNOTAVAIL` or `EAFNOSUPPORT` on a machine without IPv6.
+---
+---Example:
+---<!-- run: need ipv6 -->
+---```lua
+---local ok, listener = assert(tcp.listen6("::1", 0))
+---print(listener:local_addr()) --> ::1
+---```
+---@param addr string An IPv6 address; `"::"` stands for all of this machine.
+---@param port integer 0 to 65535. 0: any free one.
+---@param backlog? integer|tcp.listen_options
+---@return boolean result
+---@return tcp.socket|nl.err listen_socket
+function tcp.listen6(addr, port, backlog) end
+
+---@param addr string
+---@param port integer
+---@param backlog? integer|tcp.listen_options
+---@param callback fun(result: boolean, listen_socket: tcp.socket|nl.err, addr: string, port: integer, backlog?: integer|tcp.listen_options) Once.
+---@return true
+---@overload fun(addr: string, port: integer, callback: fun(result: boolean, listen_socket: tcp.socket|nl.err, addr: string, port: integer)): true
+function tcp.listen6(addr, port, backlog, callback) end
+
+---Listens on a Unix domain socket; on Windows on a named pipe.
+---
+---A file that an earlier server has left behind, and on which nobody listens, is replaced.
+---
+---Errors:
+---- `EADDRINUSE`: somebody listens there.
+---- `ENOENT`: the directory does not exist.
+---- `EACCES`: the user may not make the file.
+---
+---Example:
+---```lua
+---local path = "example.sock"
+---local ok, listener = assert(tcp.listens(path))
+---listener:accept(function(ok, s)
+---  if ok then s:write("hello") end
+---end)
+---
+---local ok, s = assert(tcp.connects(path))
+---local ok, data = s:read()
+---print(tostring(data)) --> hello
+---listener:close()
+---os.remove(path)
+---```
+---@param sock_name string Path of the socket, at most about 100 bytes.
+---@return boolean result
+---@return tcp.socket|nl.err listen_socket
+function tcp.listens(sock_name) end
+
+---@param sock_name string
+---@param callback fun(result: boolean, listen_socket: tcp.socket|nl.err, sock_name: string) Once.
+---@return true
+function tcp.listens(sock_name, callback) end
+
+---Accepts a connection.
+---
+---The accepted socket has default options, whatever the listen socket is like. Several coroutines may wait on one listen socket: first
+---come, first served.
+---
+---Errors:
+---- `ETIMEOUT`: no connection within `timeout` seconds.
+---- `ETCPLCLOSED`: the listen socket is closed, or was closed meanwhile.
+---- `EMFILE`: too many open sockets. The connection keeps waiting; a callback stays set and hears of it when it can be accepted.
+---
+---Example:
+---```lua
+---local ok, listener = assert(tcp.listen("127.0.0.1", 0))
+---local served = 0
+---listener:accept(function(ok, s)
+---  if not ok then return end
+---  s:write("you are number " .. served + 1)
+---  s:close()
+---  served = served + 1
+---  if served == 2 then listener:close() end -- ends the callback, and so this script
+---end)
+---
+---for i = 1, 2 do
+---  local ok, s = assert(tcp.connect("127.0.0.1", listener:local_port()))
+---  local ok, data = s:read()
+---  print(tostring(data))
+---end
+---```
+---```text
+---you are number 1
+---you are number 2
+---```
+---@async
+---@param listen_socket tcp.socket
+---@param timeout? nl.seconds How long to wait at most; without it, for ever.
+---@return boolean result
+---@return tcp.socket|nl.err accept_socket
+function tcp.accept(listen_socket, timeout) end
+
+---With a callback every connection goes there. Setting another function replaces it; an explicit `nil` removes it.
+---@param listen_socket tcp.socket
+---@param callback fun(result: boolean, accept_socket: tcp.socket|nl.err, listen_socket: tcp.socket) Continuous.
+---@return true
+function tcp.accept(listen_socket, callback) end
+
+-- ## Connecting
+
+---Connects to a host over IPv4.
+---
+---A name is resolved on a thread of its own, so that nothing waits for it. Every address of the name is tried in turn; the
+---time-out covers all of it, the resolving too.
+---
+---Errors:
+---- `ETIMEOUT`: not connected within `timeout` seconds.
+---- `EHOST`: the name is unknown.
+---- `ECONNREFUSED`, `EHOSTUNREACH`, `ENETUNREACH`, `ETIMEDOUT`…: what the system says of the last address tried.
+---
+---Example:
+---```lua
+---local ok, listener = assert(tcp.listen("127.0.0.1", 0))
+---local port = listener:local_port()
+---
+---local ok, s = assert(tcp.connect("127.0.0.1", port))
+---print(s:remote_port() == port) --> true
+---
+---listener:close()
+---local ok, err = tcp.connect("127.0.0.1", port, 5.0)
+---print(ok, context.errname(err)) --> false ECONNREFUSED
+---
+---tcp.connect("127.0.0.1", port, function(ok, err, host)
+---  print(ok, context.errname(err), host) --> false ECONNREFUSED 127.0.0.1
+---end)
+---```
+---@async
+---@param host string An IPv4 address, or a host name.
+---@param port integer 1 to 65535.
+---@param timeout? nl.seconds How long it may take in all; without it, as long as the system tries.
+---@return boolean result
+---@return tcp.socket|nl.err connect_socket
+function tcp.connect(host, port, timeout) end
+
+---@param host string
+---@param port integer
+---@param timeout? nl.seconds
+---@param callback fun(result: boolean, connect_socket: tcp.socket|nl.err, host: string, port: integer, timeout?: nl.seconds) Once.
+---@return true
+---@overload fun(host: string, port: integer, callback: fun(result: boolean, connect_socket: tcp.socket|nl.err, host: string, port: integer)): true
+function tcp.connect(host, port, timeout, callback) end
+
+---Connects to a host over IPv6; otherwise as `tcp.connect`.
+---
+---Errors:
+---- As for `tcp.connect`.
+---
+---Example:
+---<!-- run: need ipv6 -->
+---```lua
+---local ok, listener = assert(tcp.listen6("::1", 0))
+---local ok, s = assert(tcp.connect6("::1", listener:local_port()))
+---print(s:remote_addr()) --> ::1
+---```
+---@async
+---@param host string An IPv6 address, or a host name.
+---@param port integer 1 to 65535.
+---@param timeout? nl.seconds
+---@return boolean result
+---@return tcp.socket|nl.err connect_socket
+function tcp.connect6(host, port, timeout) end
+
+---@param host string
+---@param port integer
+---@param timeout? nl.seconds
+---@param callback fun(result: boolean, connect_socket: tcp.socket|nl.err, host: string, port: integer, timeout?: nl.seconds) Once.
+---@return true
+---@overload fun(host: string, port: integer, callback: fun(result: boolean, connect_socket: tcp.socket|nl.err, host: string, port: integer)): true
+function tcp.connect6(host, port, timeout, callback) end
+
+---Connects to a Unix domain socket; on Windows to a named pipe.
+---
+---Errors:
+---- `ENOENT`: there is no such file.
+---- `ECONNREFUSED`: nobody listens there.
+---- `ETIMEOUT`: not connected within `timeout` seconds.
+---
+---Example:
+---```lua
+---local ok, err = tcp.connects("/nowhere/server.sock", 1.0)
+---print(ok, context.errname(err)) --> false ENOENT
+---```
+---@async
+---@param sock_name string Path of the socket.
+---@param timeout? nl.seconds
+---@return boolean result
+---@return tcp.socket|nl.err connect_socket
+function tcp.connects(sock_name, timeout) end
+
+---@param sock_name string
+---@param timeout? nl.seconds
+---@param callback fun(result: boolean, connect_socket: tcp.socket|nl.err, sock_name: string, timeout?: nl.seconds) Once.
+---@return true
+---@overload fun(sock_name: string, callback: fun(result: boolean, connect_socket: tcp.socket|nl.err, sock_name: string)): true
+function tcp.connects(sock_name, timeout, callback) end
+
+-- ## Reading and writing
+
+---Reads from a connection. Without framing it gives what has arrived, at least one byte; with framing the payload of exactly one
+---frame, which may be empty.
+---
+---The bytes come as a buffer, which is the reader's own; `tostring(data)` makes a string of it. Several coroutines may
+---wait on one socket: first come, first served.
+---
+---Errors:
+---- `ETIMEOUT`: nothing within `timeout` seconds. Nothing is lost: a frame that has come in part is there for the next read.
+---- `EEOF`: the peer sends nothing more. What came before is delivered first; further reads say `EEOF` again. Writing is still
+---  possible until either side closes.
+---- `ETCPREADOVERFLOW`: a frame longer than `read_head_max`; found out from its head, before any memory is set aside for it. It
+---  ends reading; the socket still writes.
+---- `ECONNRESET`: the peer has reset the connection.
+---- `ETCPSCLOSED`: the socket is closed, or was closed meanwhile.
+---
+---Example:
+---```lua
+---local ok, listener = assert(tcp.listen("127.0.0.1", 0))
+---listener:accept(function(ok, s)
+---  if not ok then return end
+---  s:read(function(ok, data, s) -- echo until the peer closes
+---    if ok then s:write(data) else s:close() listener:close() end
+---  end)
+---end)
+---
+---local ok, s = assert(tcp.connect("127.0.0.1", listener:local_port()))
+---s:write("ping")
+---print(s:read()) --> true ping
+---local ok, err = s:read(0.01)
+---print(ok, context.errname(err)) --> false ETIMEOUT
+---s:close()
+---```
+---@async
+---@param socket tcp.socket
+---@param timeout? nl.seconds How long to wait at most; without it, for ever. 0: only look.
+---@return boolean result
+---@return buffer|nl.err buffer
+function tcp.read(socket, timeout) end
+
+---With a callback everything that arrives goes there, until an error ends it, which it gets once; the socket is then still to be
+---closed. Setting another function replaces the callback; an explicit `nil` removes it, and the runtime stops receiving.
+---@param socket tcp.socket
+---@param callback fun(result: boolean, buffer: buffer|nl.err, socket: tcp.socket) Continuous.
+---@return true
+function tcp.read(socket, callback) end
+
+---Writes bytes to a connection; with framing, as one frame.
+---
+---The plain form puts the data in the socket's queue and returns at once; several writes of one turn leave in one system call. With
+---`safety` true it returns only when the kernel has taken all of it, and with a callback that is when the callback runs. Writes leave
+---in the order made, and their callbacks run in that order.
+---
+---A buffer is shared with the queue, not copied: writing one buffer to a thousand sockets costs its bytes once. It may be changed right
+---after the call; what is sent is what it held then. An empty write succeeds; with framing it sends a frame of length zero.
+---
+---Instead of the socket its `tcp.fd` will do. Another context than the owner writes that way, after the owner has called
+---`tcp.set_wshared`.
+---
+---Errors:
+---- `EWQUEUEFULL`: the queue was full before this write (see `write_queue_max`). Nothing of it is sent.
+---- `ETCPWRITELONG`: the data is longer than `write_head_max` or than the head can express. Nothing of it is sent.
+---- `ETCPSCLOSED`: the socket is closed, or the number names none any more.
+---- `ETCPNOWSHARED`: the number names a socket of another context which is not write-shared.
+---- `EPIPE`, `ECONNRESET`: the peer has closed or reset the connection.
+---
+---Example:
+---```lua
+---local ok, listener = assert(tcp.listen("127.0.0.1", 0))
+---local ok, a = assert(tcp.connect("127.0.0.1", listener:local_port()))
+---local ok, b = assert(listener:accept())
+---
+---print(a:write("one ")) --> true
+---print(a:write(buffer.new("two "), true)) --> true
+---a:write("three", function(ok, err, socket, data)
+---  print(ok, err, data) --> true 0 three
+---end)
+---
+---timer.sleep(0.05)
+---local ok, data = b:read()
+---print(#data, data) --> 13 one two three
+---```
+---@param socket_or_fd tcp.socket|nl.fd A connection, or the number of one.
+---@param data nl.data
+---@return boolean result
+---@return nl.err? err
+function tcp.write(socket_or_fd, data) end
+
+---@async
+---@param socket_or_fd tcp.socket|nl.fd
+---@param data nl.data
+---@param safety boolean|nil True: suspend until the kernel has taken all of it.
+---@return boolean result
+---@return nl.err? err
+function tcp.write(socket_or_fd, data, safety) end
+
+---@param socket_or_fd tcp.socket|nl.fd
+---@param data nl.data
+---@param callback fun(result: boolean, error: nl.err, socket: tcp.socket|nl.fd, data: nl.data) Once. `error` is 0 on success; `socket` is what was given to the call.
+---@return true
+function tcp.write(socket_or_fd, data, callback) end
+
+-- ## Options
+
+---Sets options of a connection. Keys that are not given stay as they are; an unknown key or an impossible value raises, and
+---changes nothing.
+---
+---Reading options hold for all bytes that have not been delivered yet: a handshake may be read without framing, and what
+---follows it in frames. Write options hold from the next write on; on a socket that has been write-shared they can no longer change (raises).
+---
+---Errors:
+---- `ETCPSCLOSED`: the socket is closed.
+---
+---Example:
+---```lua
+---local ok, listener = assert(tcp.listen("127.0.0.1", 0))
+---local ok, a = assert(tcp.connect("127.0.0.1", listener:local_port()))
+---local ok, b = assert(listener:accept())
+---
+---a:set_rwopt { write_head_bytes = 2, write_head_endian = "B" }
+---a:write("abc")
+---local ok, data = b:read()
+---print(data:tostring():byte(1, -1)) --> 0 3 97 98 99
+---
+---b:set_rwopt { read_head_bytes = 2, read_head_endian = "B", read_head_max = 1000 }
+---a:write("first")
+---a:write("second")
+---print(b:read()) --> true first
+---print(b:read()) --> true second
+---
+---a:write(("x"):rep(1001))
+---local ok, err = b:read()
+---print(ok, context.errname(err)) --> false ETCPREADOVERFLOW
+---```
+---@param socket tcp.socket
+---@param options tcp.rwopt
+---@return boolean result
+---@return nl.err? err
+function tcp.set_rwopt(socket, options) end
+
+---The options of a connection, every key with its value.
+---
+---Errors:
+---- `ETCPSCLOSED`: the socket is closed.
+---
+---Example:
+---```lua
+---local ok, listener = assert(tcp.listen("127.0.0.1", 0))
+---local ok, s = assert(tcp.connect("127.0.0.1", listener:local_port()))
+---s:set_rwopt { read_head_bytes = 2 }
+---local opt = s:get_rwopt()
+---print(opt.read_head_bytes, opt.read_head_endian, opt.read_head_max) --> 2 L 65535
+---print(opt.write_head_bytes, opt.write_queue_max / 1024 / 1024) --> 0 64
+---```
+---@param socket tcp.socket
+---@return tcp.rwopt options
+---@return nl.err? err
+---@nodiscard
+function tcp.get_rwopt(socket) end
+
+---Switches Nagle's algorithm off (`true`) or on. Off, small writes leave at once; the runtime gathers the writes of one turn
+---anyway.
+---
+---Errors:
+---- `ETCPSCLOSED`: the socket is closed.
+---
+---Example:
+---```lua
+---local ok, listener = assert(tcp.listen("127.0.0.1", 0))
+---local ok, s = assert(tcp.connect("127.0.0.1", listener:local_port()))
+---print(s:set_nodelay(true)) --> true
+---```
+---@param socket tcp.socket
+---@param enable boolean True: send at once.
+---@return boolean result
+---@return nl.err? err
+function tcp.set_nodelay(socket, enable) end
+
+---Allows every context to write to the socket, by its number (see `tcp.fd`), or takes that back.
+---
+---Set the write options first: once a socket has been write-shared they can no longer change.
+---
+---Errors:
+---- `ETCPSCLOSED`: the socket is closed.
+---
+---Example:
+---```lua
+----- greeter.lua
+---local fd = ...
+---local ok, err = tcp.write(fd, "hello from another context")
+---if not ok then print(context.errname(err)) end
+---```
+---```lua
+---local ok, listener = assert(tcp.listen("127.0.0.1", 0))
+---local ok, client = assert(tcp.connect("127.0.0.1", listener:local_port()))
+---local ok, s = assert(listener:accept())
+---
+---context.wait(assert(context.create("greeter.lua", s:fd())))
+---
+---s:set_wshared(true)
+---context.create("greeter.lua", s:fd())
+---print(client:read())
+---```
+---```text
+---ETCPNOWSHARED
+---true hello from another context
+---```
+---@param socket tcp.socket
+---@param enable boolean
+---@return boolean result
+---@return nl.err? err
+function tcp.set_wshared(socket, enable) end
+
+-- ## Addresses
+
+---The address of this end of a connection, or the address of a listen socket. Of a Unix domain socket it is the path.
+---
+---Errors:
+---- `ETCPSCLOSED`, `ETCPLCLOSED`: the socket is closed.
+---
+---Example:
+---```lua
+---local ok, listener = assert(tcp.listen("127.0.0.1", 0))
+---print(listener:local_addr()) --> 127.0.0.1
+---```
+---@param socket tcp.socket
+---@return string addr
+---@return nl.err? err
+---@nodiscard
+function tcp.local_addr(socket) end
+
+---The address of the peer. A listen socket has none: raises.
+---
+---Errors:
+---- `ETCPSCLOSED`: the socket is closed.
+---- `ENOTCONN`: the connection has been reset.
+---
+---Example:
+---```lua
+---local ok, listener = assert(tcp.listen("127.0.0.1", 0))
+---local ok, s = assert(tcp.connect("127.0.0.1", listener:local_port()))
+---print(s:remote_addr()) --> 127.0.0.1
+---```
+---@param socket tcp.socket A connection.
+---@return string addr
+---@return nl.err? err
+---@nodiscard
+function tcp.remote_addr(socket) end
+
+---The port of this end of a connection, or the port of a listen socket. A Unix domain socket answers 0.
+---
+---Errors:
+---- `ETCPSCLOSED`, `ETCPLCLOSED`: the socket is closed.
+---
+---Example:
+---```lua
+---local ok, listener = assert(tcp.listen("127.0.0.1", 0))
+---local port = listener:local_port()
+---print(port >= 1 and port <= 65535) --> true
+---```
+---@param socket tcp.socket
+---@return integer port
+---@return nl.err? err
+---@nodiscard
+function tcp.local_port(socket) end
+
+---The port of the peer. A listen socket has none: raises. A Unix domain socket answers 0.
+---
+---Errors:
+---- `ETCPSCLOSED`: the socket is closed.
+---- `ENOTCONN`: the connection has been reset.
+---
+---Example:
+---```lua
+---local ok, listener = assert(tcp.listen("127.0.0.1", 0))
+---local ok, a = assert(tcp.connect("127.0.0.1", listener:local_port()))
+---local ok, b = assert(listener:accept())
+---print(b:remote_port() == a:local_port()) --> true
+---print(pcall(listener.remote_port, listener) == false) --> true
+---```
+---@param socket tcp.socket A connection.
+---@return integer port
+---@return nl.err? err
+---@nodiscard
+function tcp.remote_port(socket) end
+
+-- ## Closing, and the number of a socket
+
+---Closes a socket. To close it twice is harmless.
+---
+---What was written before is still sent, in the background, for at most 5 seconds. Calls that wait on the socket end with
+---`ETCPSCLOSED` (`ETCPLCLOSED`). Its continuous callback hears the same once, unless it is the callback itself that closes.
+---
+---Example:
+---```lua
+---local ok, listener = assert(tcp.listen("127.0.0.1", 0))
+---local ok, a = assert(tcp.connect("127.0.0.1", listener:local_port()))
+---local ok, b = assert(listener:accept())
+---
+---a:write("last words")
+---print(a:close(), a:close()) --> true false
+---print(b:read()) --> true last words
+---local ok, err = b:read()
+---print(ok, context.errname(err)) --> false EEOF
+---local ok, err = a:write("too late")
+---print(ok, context.errname(err)) --> false ETCPSCLOSED
+---```
+---@param socket tcp.socket
+---@return boolean closed False if it was closed already.
+function tcp.close(socket) end
+
+---Tells whether a socket has been closed on this side. (That the peer has closed, `tcp.read` tells.)
+---
+---Example:
+---```lua
+---local ok, listener = assert(tcp.listen("127.0.0.1", 0))
+---print(listener:is_closed()) --> false
+---listener:close()
+---print(listener:is_closed()) --> true
+---```
+---@param socket tcp.socket
+---@return boolean closed
+---@nodiscard
+function tcp.is_closed(socket) end
+
+---A number that names the socket in the whole process. It can be sent in a message, and `tcp.write` takes it in place of
+---the socket. It is never reused for another socket; it is not the file descriptor of the system.
+---
+---Errors:
+---- `ETCPSCLOSED`, `ETCPLCLOSED`: the socket is closed.
+---
+---Example:
+---```lua
+---local ok, listener = assert(tcp.listen("127.0.0.1", 0))
+---local ok, a = assert(tcp.connect("127.0.0.1", listener:local_port()))
+---local ok, b = assert(listener:accept())
+---local fd = a:fd()
+---print(tcp.write(fd, "by number")) --> true
+---print(b:read()) --> true by number
+---a:close()
+---local ok, err = tcp.write(fd, "gone")
+---print(ok, context.errname(err)) --> false ETCPSCLOSED
+---```
+---@param socket tcp.socket
+---@return nl.fd fd
+---@return nl.err? err
+---@nodiscard
+function tcp.fd(socket) end
+
+---The context that owns the socket with this number; nil if there is no such socket any more.
+---
+---Example:
+---```lua
+---local ok, listener = assert(tcp.listen("127.0.0.1", 0))
+---local fd = listener:fd()
+---print(tcp.fd_src(fd) == context.self) --> true
+---listener:close()
+---print(tcp.fd_src(fd)) --> nil
+---```
+---@param fd nl.fd
+---@return nl.handle? handle
+---@nodiscard
+function tcp.fd_src(fd) end
+
+-- ## Types
+
+---Options of a listen socket, in place of the number `backlog`.
+---@class tcp.listen_options
+---@field backlog? integer How many connections may wait to be accepted. Default: what the system allows.
+---@field reuseport? boolean Let several listen sockets share the port (`SO_REUSEPORT`, where the system has it). Default: false.
+
+---Options of a connection.
+---@class tcp.rwopt
+---@field read_head_bytes? 0|1|2|4 Length of the head of what is read; 0: no framing. Default: 0.
+---@field read_head_endian? "L"|"B" Its byte order: little or big endian. Default: `"L"`.
+---@field read_head_max? integer The longest payload that is accepted, in bytes. Default: what the head can express, at most 16 MiB.
+---@field write_head_bytes? 0|1|2|4 The same for what is written.
+---@field write_head_endian? "L"|"B"
+---@field write_head_max? integer The longest payload that is written; without framing there is no limit.
+---@field write_queue_max? integer While more than this many bytes wait to be sent, a write is refused with `EWQUEUEFULL`. Default: 64 MiB.
+
+return tcp

@@ -1,0 +1,103 @@
+---@meta timer
+
+---Sleeping, and callbacks at a time.
+---
+---Times are seconds of a monotonic clock, with fractions. A timer never fires early, and on an idle machine at most
+---1 ms late. Timers that are due at the same time fire in the order in which they were armed. Negative seconds count as 0, a NaN raises.
+---
+---A callback runs in a coroutine of its own and may block; other timers fire meanwhile. An armed timer keeps its context alive.
+---@class timerlib
+timer = {}
+
+---Names an armed timer of the calling context. It is never used for another one.
+---@class timer.id
+
+---Suspends the running coroutine. `timer.sleep(0)` lets everything else run that is ready.
+---
+---Example:
+---```lua
+---local start = timer.now()
+---print(timer.sleep(0.02)) --> true
+---print(timer.now() - start >= 0.02) --> true
+---```
+---@async
+---@param seconds nl.seconds
+---@return true
+function timer.sleep(seconds) end
+
+---Calls a function once, after some seconds. Arguments for it stand in front of it.
+---
+---Example:
+---```lua
+---timer.timeout(0.02, "two", print)
+---timer.timeout(0.01, "one", 1, function(name, number)
+---  print(name, number)
+---end)
+---print "armed"
+---```
+---```text
+---armed
+---one 1
+---two
+---```
+---Form: `timer.timeout(seconds, ..., callback)`
+---@param seconds nl.seconds
+---@param ... any Arguments for the callback, any number of any values, and last the callback, a function. Once.
+---@return timer.id id
+---@overload fun(seconds: nl.seconds, callback: fun()): timer.id
+function timer.timeout(seconds, ...) end
+
+---Calls a function again and again: first after `interval`, then every `repeat_time`.
+---
+---The beats do not drift: a beat that comes late does not put off the next one. A loop that falls behind skips the beats that it
+---missed. An error in the callback is logged, and the loop goes on.
+---
+---Example:
+---```lua
+---local n = 0
+---local id
+---id = timer.loop(0.02, 0.01, "tick", function(word)
+---  n = n + 1
+---  print(word, n)
+---  if n == 3 then timer.close(id) end
+---end)
+---```
+---```text
+---tick 1
+---tick 2
+---tick 3
+---```
+---Form: `timer.loop(interval, repeat_time, ..., callback)`
+---@param interval nl.seconds Until the first call.
+---@param repeat_time nl.seconds Between two calls.
+---@param ... any Arguments for the callback, any number of any values, and last the callback, a function. Continuous, until `timer.close`.
+---@return timer.id id
+---@overload fun(interval: nl.seconds, repeat_time: nl.seconds, callback: fun()): timer.id
+function timer.loop(interval, repeat_time, ...) end
+
+---Disarms a timer.
+---
+---Example:
+---```lua
+---local id = timer.timeout(60, function() print "never" end)
+---print(timer.close(id)) --> true
+---print(timer.close(id)) --> false
+---```
+---@param id timer.id What `timer.timeout` or `timer.loop` returned.
+---@return boolean armed True if it was still armed: it will not fire any more. A timeout is not, from the moment its callback runs.
+function timer.close(id) end
+
+---The time of the monotonic clock. All contexts read the same clock; it has nothing to do with the time of day (see `os.time`).
+---
+---Example:
+---```lua
+---local before = timer.now()
+---timer.sleep(0.01)
+---local took = timer.now() - before
+---print(took >= 0.01 and took < 10) --> true
+---```
+---@return nl.seconds now
+---@nodiscard
+function timer.now() end
+
+return timer
