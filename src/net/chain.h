@@ -33,12 +33,12 @@ typedef struct nl_chunk nl_chunk;
 
 typedef struct nl_chain {
     nl_spin lock;
+    int err;       /* sticky: the (positive) error that ended writing; nothing is appended any more */
     bool flushing; /* somebody writes, or, once the owner has closed, uses the descriptor otherwise */
     bool again;    /* an event came while flushing: the flusher looks once more before it stops */
     bool blocked;  /* the kernel took no more: the reactor's WRITE edge resumes */
     bool dirty;    /* on some worker's list of chains to flush */
     bool shut;     /* closed by the owner: nothing is appended any more */
-    int err;       /* sticky: the (positive) error that ended writing; nothing is appended any more */
     nl_chunk *first, *last;
     uint64_t added, taken; /* byte positions since the start */
     nl_wreq *wreq_first, *wreq_last;
