@@ -21,23 +21,45 @@ t.test("life.end.socket-alone: an open socket with nobody waiting on it keeps no
   t.returns({ true, 0, "exit" }, context.wait(h, 20))
 end)
 
-t.test("life.end.last-callback: the end comes with the last callback or timer, and not before", function()
+t.test("life.end.armed: an armed callback or timer keeps a context alive, and its end ends it", function()
+  -- Each tells a port if it listens, and ends what it armed at the first event.
+  for name, source in pairs {
+    recv = "context.send(context.parent, 0) context.recv(0, function() context.recv(0, nil) end)",
+    accept = [[
+      local _, l = tcp.listen("127.0.0.1", 0)
+      context.send(context.parent, tcp.local_port(l))
+      tcp.accept(l, function() tcp.accept(l, nil) end)
+    ]],
+    read = [[
+      local _, l = tcp.listen("127.0.0.1", 0)
+      context.send(context.parent, tcp.local_port(l))
+      local _, s = tcp.accept(l)
+      tcp.read(s, function() end) -- until the end of the stream
+    ]],
+  } do
+    local h = t.spawn(source)
+    local port = report(h)
+    local s = name == "read" and t.good(tcp.connect("127.0.0.1", port))
+    local ok, err = context.wait(h, 0.03)
+    t.ok(not ok and err == errno.ETIMEOUT, name .. " did not keep its context alive")
+    if name == "recv" then context.send(h, "event") end
+    tcp.close(s or name == "accept" and t.good(tcp.connect("127.0.0.1", port)) or t.pair())
+    t.returns({ true, 0, "exit" }, context.wait(h, 20))
+  end
+end)
+
+t.test("life.end.last-wait: a context ends with what it waited for last, and not before", function()
   for name, source in pairs {
     timeout = "timer.timeout(0.03, function() end)",
     loop = "local n, id = 0 id = timer.loop(0.03, 0.001, function() n = n + 1 if n == 3 then timer.close(id) end end)",
-    recv = "context.recv(0, function() end) timer.timeout(0.03, function() context.recv(0, nil) end)",
     sleeping = "timer.timeout(0, function() timer.sleep(0.03) end)",
     coroutine = "coroutine.wrap(function() timer.sleep(0.03) end)()",
-    accept = [[
-      local _, l = tcp.listen("127.0.0.1", 0)
-      tcp.accept(l, function() end)
-      timer.timeout(0.03, function() tcp.accept(l, nil) end)
-    ]],
     query = "context.query(context.self, 1, 0.03, function() end)",
+    wait = "context.wait(context.parent, 0.03, function() end)",
   } do
     local start = timer.now()
     t.returns({ true, 0, "exit" }, context.wait(t.spawn(source), 20))
-    local ok, e = pcall(t.not_early, start, 0.03)
+    local ok = pcall(t.not_early, start, 0.03)
     t.ok(ok, name .. " did not keep its context alive")
   end
 end)
