@@ -109,7 +109,7 @@ void nl_pool_fini(void) {}
 
 _Static_assert(sizeof(nl_pool_node) <= NL_POOL_STEP, "a free block holds its links");
 
-#define SLAB_SIZE (64 * 1024)
+#define SLAB_SIZE ((size_t)64 * 1024)
 /* New blocks are linked up a page's worth at a time, not to touch memory that may never be wanted. */
 #define CUT_SIZE 4096
 
@@ -185,11 +185,11 @@ static void depot_put_loose(depot *d, nl_pool_node *b)
 static void use_up_slab(void)
 {
     while (cut < cut_end) {
-        size_t n = (size_t)(cut_end - cut);
-        n = n < NL_POOL_MAX ? n : NL_POOL_MAX;
+        unsigned cls = (unsigned)((size_t)(cut_end - cut) / NL_POOL_STEP - 1);
+        cls = cls < NL_POOL_CLASSES ? cls : NL_POOL_CLASSES - 1;
         char *p = cut;
-        cut += n;
-        nl_pool_free(p, n);
+        cut += size_of(cls);
+        nl_pool_give(p, cls);
     }
 }
 

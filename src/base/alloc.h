@@ -106,6 +106,18 @@ static inline void *nl_pool_alloc(size_t n)
     return b;
 }
 
+/* Gives a block of class cls back. */
+static inline void nl_pool_give(void *p, unsigned cls)
+{
+    nl_pool_mag *m = &nl_pool_mags[cls];
+    nl_pool_node *b = (nl_pool_node *)p;
+    b->next = m->head;
+    m->head = b;
+    if (nl_unlikely(++m->count == NL_POOL_BATCH)) {
+        nl_pool_spill(cls);
+    }
+}
+
 static inline void nl_pool_free(void *p, size_t n)
 {
     size_t cls = (n - 1) / NL_POOL_STEP;
@@ -113,13 +125,7 @@ static inline void nl_pool_free(void *p, size_t n)
         nl_free(p);
         return;
     }
-    nl_pool_mag *m = &nl_pool_mags[cls];
-    nl_pool_node *b = (nl_pool_node *)p;
-    b->next = m->head;
-    m->head = b;
-    if (nl_unlikely(++m->count == NL_POOL_BATCH)) {
-        nl_pool_spill((unsigned)cls);
-    }
+    nl_pool_give(p, (unsigned)cls);
 }
 
 #endif

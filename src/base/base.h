@@ -19,7 +19,7 @@
 #define NL_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #define NL_CACHELINE 64
 #define nl_alignas_line _Alignas(NL_CACHELINE)
-#define nl_container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define nl_container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 #define nl_countof(a) (sizeof(a) / sizeof((a)[0]))
 
 #if defined(__SANITIZE_THREAD__)
@@ -57,26 +57,26 @@ _Noreturn void nl_panic(const char *file, int line, const char *what, const char
 #endif
 
 /* Error numbers of the runtime, from 200 up.  err.c has their names and texts. */
-#define NL_RUNTIME_ERRORS(X)                                                                   \
-    X(200, ETIMEOUT, "operation timed out")                                                    \
-    X(201, ENOCONTEXT, "no such context")                                                      \
-    X(202, ENOREPLY, "context ended without a reply")                                          \
-    X(203, ETRANSTYPE, "value of a type that a message cannot carry")                          \
-    X(204, EEOF, "end of stream")                                                              \
-    X(205, ETCPSCLOSED, "socket is closed")                                                    \
-    X(206, ETCPLCLOSED, "listen socket is closed")                                             \
-    X(207, ETCPNOWSHARED, "socket is not write-shared")                                        \
-    X(208, ETCPWRITELONG, "data longer than write_head_max or than the head can express")      \
-    X(209, ETCPREADOVERFLOW, "received frame longer than read_head_max")                       \
-    X(210, EWQUEUEFULL, "write queue is full")                                                 \
-    X(211, EMAILBOXFULL, "mailbox is full")                                                    \
-    X(212, ESYNTAX, "syntax error in Lua file")                                                \
-    X(213, EHOST, "host name not found")                                                       \
-    X(214, ENAMETAKEN, "name is already registered")                                           \
+#define NL_RUNTIME_ERRORS(X)                                                                                 \
+    X(200, ETIMEOUT, "operation timed out")                                                                  \
+    X(201, ENOCONTEXT, "no such context")                                                                    \
+    X(202, ENOREPLY, "context ended without a reply")                                                        \
+    X(203, ETRANSTYPE, "value of a type that a message cannot carry")                                        \
+    X(204, EEOF, "end of stream")                                                                            \
+    X(205, ETCPSCLOSED, "socket is closed")                                                                  \
+    X(206, ETCPLCLOSED, "listen socket is closed")                                                           \
+    X(207, ETCPNOWSHARED, "socket is not write-shared")                                                      \
+    X(208, ETCPWRITELONG, "data longer than write_head_max or than the head can express")                    \
+    X(209, ETCPREADOVERFLOW, "received frame longer than read_head_max")                                     \
+    X(210, EWQUEUEFULL, "write queue is full")                                                               \
+    X(211, EMAILBOXFULL, "mailbox is full")                                                                  \
+    X(212, ESYNTAX, "syntax error in Lua file")                                                              \
+    X(213, EHOST, "host name not found")                                                                     \
+    X(214, ENAMETAKEN, "name is already registered")                                                         \
     X(215, ESTOPPING, "runtime is shutting down")
 
 enum {
-#define NL_X(num, name, text) NL_##name = num,
+#define NL_X(num, name, text) NL_##name = (num),
     NL_RUNTIME_ERRORS(NL_X)
 #undef NL_X
 };

@@ -18,6 +18,16 @@
 #endif
 
 #define STACK_SIZE (1024 * 1024)
+/* A sanitizer keeps a few hundred KiB of its own at a stack's upper end, and its frames are longer. */
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__) || __has_feature(thread_sanitizer) ||      \
+    __has_feature(address_sanitizer)
+#define STACK_FACTOR 4
+#else
+#define STACK_FACTOR 1
+#endif
 #define NS_PER_S 1000000000
 
 /* --- Clocks ------------------------------------------------------------------------------ */
@@ -161,7 +171,7 @@ int nl_thread_start(nl_thread **out, const char *name, void (*fn)(void *), void 
     if (err) {
         goto fail;
     }
-    err = pthread_attr_setstacksize(&attr, STACK_SIZE);
+    err = pthread_attr_setstacksize(&attr, (size_t)STACK_SIZE * STACK_FACTOR);
     if (!err) {
         err = pthread_create(&t->id, &attr, thread_main, t);
     }

@@ -37,9 +37,9 @@
 #define SYS_epoll_pwait2 441
 #endif
 
-struct nl_reactor {
+struct nl_reactor { /* on a cache line of its own */
     int epfd, bell;
-    nl_alignas_line atomic_bool rung;
+    atomic_bool rung;
 };
 
 const char *nl_reactor_backend(void)
@@ -159,9 +159,9 @@ static unsigned translate(uint32_t e)
     return out;
 }
 
-int nl_reactor_poll(nl_reactor *r, nl_event *out, int max, int64_t timeout_ns)
+int nl_reactor_poll(nl_reactor *r, nl_event *ev, int max, int64_t timeout_ns)
 {
-    struct epoll_event ev[BATCH];
+    struct epoll_event raw[BATCH];
     int64_t deadline = 0;
     nl_assert(max > 0, "poll needs room for an event");
     if (max > BATCH) {
@@ -176,18 +176,18 @@ int nl_reactor_poll(nl_reactor *r, nl_event *out, int max, int64_t timeout_ns)
         }
     }
     for (;;) {
-        int n = wait_once(r->epfd, ev, max, timeout_ns);
+        int n = wait_once(r->epfd, raw, max, timeout_ns);
         if (n < 0 && errno != EINTR) {
             return -errno;
         }
         if (n > 0) {
             int count = 0;
             for (int i = 0; i < n; i++) {
-                if (ev[i].data.u64 == BELL) {
+                if (raw[i].data.u64 == BELL) {
                     /* Pairs with the exchange in nl_reactor_wake: see the head of this file. */
                     atomic_exchange_explicit(&r->rung, false, memory_order_acq_rel);
                 } else {
-                    out[count++] = (nl_event){ev[i].data.u64, translate(ev[i].events)};
+                    ev[count++] = (nl_event){raw[i].data.u64, translate(raw[i].events)};
                 }
             }
             return count;

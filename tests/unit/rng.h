@@ -1,10 +1,22 @@
 /*
- * rng.h - pseudo-random numbers for tests: the same ones in every run, on every platform.
+ * rng.h - pseudo-random numbers for tests: the same ones in every run, on every platform; and
+ * how long to go on with them.
  */
 #ifndef NL_TEST_RNG_H
 #define NL_TEST_RNG_H
 
 #include <stdint.h>
+
+/* Sanitizers make everything many times dearer; what they look for shows in fewer rounds, too. */
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__) || __has_feature(thread_sanitizer) ||      \
+    __has_feature(address_sanitizer)
+#define RNG_ROUNDS(plain, sanitized) (sanitized)
+#else
+#define RNG_ROUNDS(plain, sanitized) (plain)
+#endif
 
 typedef struct rng {
     uint64_t x;

@@ -8,12 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Sanitizers make a block many times dearer; what they look for shows in fewer, too. */
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define OPS 20000
-#else
-#define OPS 300000
-#endif
+#define OPS RNG_ROUNDS(300000, 20000)
 
 Test(alloc, plain)
 {

@@ -7,11 +7,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define EACH 20000
-#else
-#define EACH 200000
-#endif
+#define EACH RNG_ROUNDS(200000, 20000)
 
 static nl_mailbox q;
 

@@ -666,11 +666,7 @@ RTest(wake_from_a_signal_handler)
     cr_assert_eq(nl_reactor_poll(r, &ev, 1, -1), 0);
 }
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define WAKES 5000
-#else
-#define WAKES 50000
-#endif
+#define WAKES RNG_ROUNDS(50000, 5000)
 
 /*
  * Posts without any order of their own (relaxed), each followed by a wake: the poll that
