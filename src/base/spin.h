@@ -13,7 +13,10 @@ typedef struct nl_spin {
     atomic_bool held;
 } nl_spin;
 
-#define NL_SPIN_INIT {false}
+#define NL_SPIN_INIT                                                                                         \
+    {                                                                                                        \
+        false                                                                                                \
+    }
 
 static inline bool nl_spin_trylock(nl_spin *s)
 {
