@@ -1,3 +1,4 @@
+// You: state.c, boot, lib_context (messages). Do not write the others; remove these two lines when read.
 /*
  * lctx.h - a context that runs Lua: its states, coroutines, and the one mechanism by which
  * every operation of the API waits (nl_wait).
@@ -11,10 +12,11 @@
  *
  * Blocking.  A blocking C function checks with nl_block_check that every coroutine from the
  * root down to the calling one can be suspended, sets up the root's nl_wait, and returns
- * nl_park(L): lua_yield with the private mark nl_mark.  The Lua half of the runtime
- * (lualib/coroutine.lua) passes the mark upwards through resume and wrap to the root, and
- * passes the results down again.  The runtime resumes the root with the results by
- * nl_wait_begin … push … nl_wait_end.
+ * nl_park(L).  That yields; coroutine.resume and wrap (colib.c), which run nested coroutines,
+ * see that it is no yield of the script and yield in their turn, up to the root.  When the
+ * results are there (nl_wait_begin … push … nl_wait_end), the coroutine that blocked is resumed
+ * with them straight away; what it yields or returns later goes up to the coroutine above it,
+ * as the result of its coroutine.resume, and so on up to the root (co.c).
  *
  * Waits.  A nl_wait is either a parked root (w->co) or a callback (w->fn, with the call's own
  * arguments kept for it).  Both are completed the same way, so an operation is written once.
@@ -35,12 +37,15 @@
 #include <lualib.h>
 
 #include "base/list.h"
+#include "lua/slab.h"
 #include "net/buffer.h"
 #include "sched/sched.h"
 
 typedef struct nl_lctx nl_lctx;
 typedef struct nl_co nl_co;
 typedef struct nl_wait nl_wait;
+typedef struct nl_refs nl_refs;
+struct nl_umsg;
 
 enum nl_wait_kind {
     NL_WAIT_NONE,
@@ -59,31 +64,44 @@ enum nl_wait_kind {
 struct nl_wait {
     nl_list node;      /* in the queue of what it waits for; linked to itself when in none */
     nl_co *co;         /* the parked root, or NULL for a callback */
-    int fn;            /* callback: reference of the function (nl_ref) */
-    int args;          /* callback: reference of a table {n=…} with the call's own arguments, or NL_NOREF */
+    int fn;            /* callback: first of 1 + nargs references side by side: the function, the call's own arguments */
+    uint16_t nargs;
     uint8_t kind;      /* enum nl_wait_kind */
     bool continuous;   /* callback stays armed after firing */
-    bool counted;      /* has its share in alive */
+    bool posted;       /* later stands in a queue */
+    bool gone;         /* freed while posted: later frees the memory */
+    bool args_pushed;  /* whoever completes it has pushed the call's arguments where they belong (nl_wait_push_args) */
     int err;           /* for nl_wait_later: the positive error to end with */
     nl_timer timer;    /* its time-out */
+    uint32_t timer_of; /* NL_TIMER_OF_WAIT; directly behind timer, see nl_lctx_on_timer */
     void (*timeout)(nl_lctx *lc, nl_wait *w); /* the time-out has passed: unhook w from its queue; then NL_ETIMEOUT is delivered */
     nl_msg later;      /* nl_wait_later */
     void *owner;       /* the socket, …: for the operation's own use */
     uint64_t key;      /* handle, session, …: likewise */
     uint64_t key2;
+    nl_list all;       /* callbacks: in lctx.callbacks */
 };
 
 struct nl_co {
     nl_lctx *lc;
     lua_State *L;
-    int ref;       /* anchors the thread */
-    uint8_t state; /* NL_CO_* */
+    lua_State *leaf; /* parked: the coroutine that blocked, L or one nested in it */
+    int ref;         /* anchors the thread */
+    uint8_t state;   /* NL_CO_* */
+    bool main;       /* runs the main chunk */
+    bool escaped;    /* the script has seen its thread (coroutine.running): not to be used for another callback */
     nl_co *next;   /* free list */
     nl_list all;   /* every root of the context */
     uint64_t of;   /* what it runs a callback of, for lib_tcp.c; nl_co_get sets 0 */
     nl_wait wait;  /* what it is parked in; a root waits for one thing at a time */
 };
-enum { NL_CO_FREE, NL_CO_RUNNING, NL_CO_PARKED, NL_CO_STUCK /* a plain yield: parked for good */ };
+enum { NL_CO_FREE, NL_CO_RUNNING, NL_CO_PARKED };
+
+/* One coroutine now running, from the root (up NULL) to the innermost; on the C stack of who resumed it. */
+typedef struct nl_colink {
+    struct nl_colink *up;
+    lua_State *L;
+} nl_colink;
 
 #define NL_NOREF (-2)
 
@@ -101,41 +119,69 @@ typedef struct nl_lio {
 struct nl_lctx {
     nl_ctx ctx; /* first: nl_ctx * and nl_lctx * convert */
     lua_State *L; /* main state: runs no script code, holds what is shared */
-    nl_co *cur;
+    nl_co *cur;        /* the root now running; NULL: no Lua runs */
+    nl_co *begun;      /* a callback's root, between nl_wait_begin and nl_wait_end */
+    nl_colink *link;   /* the innermost coroutine now running */
+    bool parking;      /* nl_park was called: the yield under way is the runtime's */
+    bool closing;      /* lua_close is at work: only finalizers run, references are gone */
+    uint8_t jit;       /* NL_JIT_* (state.h) */
+    bool jit_open, jit_counted;
+    uint32_t runs;     /* of roots; paces nl_jit_check */
+    uint32_t depth;    /* coroutines nested in each other on the C stack */
     nl_co *free_co;
+    uint32_t nfree_co;
     nl_list all_co;
+    nl_list callbacks; /* every nl_wait that is a callback */
+    nl_refs *refs;
+    uint32_t libs;     /* NL_LIB_*: libraries opened (libs.h) */
+    struct injection *injection; /* colib.c */
+    const void *pcall, *xpcall;  /* the stock functions, by lua_topointer */
+    _Atomic(lua_State *) poke;   /* for the monitor's thread: the state while it may be poked (state.c) */
     uint32_t alive;
     uint32_t nroots;   /* roots not free, for stats */
     uint32_t nsockets; /* open sockets, for stats */
     nl_list sockets;   /* lib_tcp.c: every socket object, to close at the end */
     uint64_t parent;
     char *name; /* file and arguments */
-    char *file; /* path it was loaded from */
+    char *file; /* path it was loaded from, NULL for none (-e) */
     bool first; /* the first context: its failure is the process's status 1 */
-    bool main_failed;
     bool dying; /* destroyed or exiting: no further Lua runs */
     struct nl_slab *slab; /* memory of the state (slab.c) */
     size_t c_bytes;
-    struct nl_lmsgs *msgs; /* lib_context.c: receivers, pending messages, queries, watchers */
+    struct nl_lmsgs *msgs;   /* lib_context.h: receivers, pending messages, queries, watchers */
+    struct nl_lstats *stats; /* what other threads may see */
     struct nl_ltimers *timers; /* lib_timer.c */
     struct nl_lua_boot *boot; /* file, arguments until start */
     nl_lio io;
 };
 
-/* The context of a state: one load. */
-nl_lctx *nl_lctx_of(lua_State *L);
+/* state.c: the same for a state that has not our allocator. */
+nl_lctx *nl_lctx_of_slow(lua_Alloc f, void *ud);
+/* The context of a state: the owner of its allocator. */
+static inline nl_lctx *nl_lctx_of(lua_State *L)
+{
+    void *ud;
+    lua_Alloc f = lua_getallocf(L, &ud);
+    return nl_likely(f == nl_slab_alloc) ? nl_slab_owner(ud) : nl_lctx_of_slow(f, ud);
+}
 
-/* --- references ------------------------------------------------------------------- */
+/* --- references: refs.c --------------------------------------------------------------- */
 
 /* Pops a value and keeps it; like luaL_ref, on a table of the context's own. */
 int nl_ref(nl_lctx *lc, lua_State *L);
 void nl_unref(nl_lctx *lc, int ref);
 /* Pushes it on L. */
 void nl_ref_push(nl_lctx *lc, lua_State *L, int ref);
+/* The same for n values side by side, references r … r + n - 1: pops n, frees n. */
+int nl_ref_n(nl_lctx *lc, lua_State *L, int n);
+/* Makes them, with their table at the bottom of the main state's stack. */
+nl_refs *nl_refs_new(lua_State *L);
+void nl_refs_free(nl_refs *r);
+void nl_unref_n(nl_lctx *lc, int ref, int n);
 
 /* --- roots ------------------------------------------------------------------------ */
 
-/* A free root, its stack empty. */
+/* A free root, its stack empty.  It counts alive from here on, so it must be run, soon or later. */
 nl_co *nl_co_get(nl_lctx *lc);
 /* Starts co with the function and nargs arguments on its stack, or resumes it with nargs
  * values on top; deals with the outcome: finished, parked, stuck, error (logged). */
@@ -152,6 +198,8 @@ void nl_block_check(lua_State *L);
 nl_wait *nl_block_wait(lua_State *L, int kind);
 /* return nl_park(L): parks the running root. */
 int nl_park(lua_State *L);
+/* return nl_leave(L): the context is dying; the calling Lua code never goes on, whatever it is wrapped in. */
+int nl_leave(lua_State *L);
 
 /* --- callbacks -------------------------------------------------------------------- */
 
@@ -162,6 +210,9 @@ int nl_park(lua_State *L);
 nl_wait *nl_wait_callback(lua_State *L, int kind, int fn, int first, int nargs);
 /* Unhooks and frees a callback that will not fire (again). */
 void nl_wait_free(nl_lctx *lc, nl_wait *w);
+/* When the context's memory goes: whatever callbacks and roots are left. */
+void nl_wait_free_all(nl_lctx *lc);
+void nl_co_free_all(nl_lctx *lc);
 
 /* --- completing ------------------------------------------------------------------- */
 
@@ -169,12 +220,29 @@ void nl_wait_free(nl_lctx *lc, nl_wait *w);
 void nl_wait_arm(nl_lctx *lc, nl_wait *w, double seconds);
 /* The state on which to push the results; the wait is unhooked from its queue and its timer. Never inside Lua. */
 lua_State *nl_wait_begin(nl_lctx *lc, nl_wait *w);
+/* For callbacks that want them elsewhere than behind the results: pushes the call's own arguments. */
+void nl_wait_push_args(nl_lctx *lc, nl_wait *w, lua_State *L);
 /* Runs it with the n results pushed.  A once callback's wait is freed. */
 void nl_wait_end(nl_lctx *lc, nl_wait *w, int n);
 /* begin, push false and err (> 0), end. */
 void nl_wait_fail(nl_lctx *lc, nl_wait *w, int err);
 /* nl_wait_fail(err), or with err 0 plain true, after the current turn: for use while Lua is running. */
 void nl_wait_later(nl_lctx *lc, nl_wait *w, int err);
+
+/* A due timer of the context: the time-out of a wait, or what lib_timer.c has armed. */
+void nl_lctx_on_timer(nl_ctx *c, nl_timer *t);
+/* What a nl_timer of a context belongs to; stands in the 32 bits behind it. */
+typedef struct nl_timed {
+    nl_timer timer;
+    uint32_t of;
+} nl_timed;
+enum { NL_TIMER_OF_WAIT, NL_TIMER_OF_LIB };
+/* lib_timer.c: a timer of timer.timeout or timer.loop is due. */
+void nl_ltimer_due(nl_lctx *lc, nl_timed *t);
+/* lib_timer.c: when the context's memory goes. */
+void nl_ltimers_free(nl_lctx *lc);
+/* lib_timer.c: timers of timer.timeout and timer.loop that are armed, for stats. */
+unsigned nl_ltimers_count(const nl_lctx *lc);
 
 /* --- arguments -------------------------------------------------------------------- */
 
@@ -195,28 +263,36 @@ const char *nl_check_bytes(lua_State *L, int arg, size_t *len, nl_buf **buf);
 
 /* --- life ------------------------------------------------------------------------- */
 
-/* Creates and starts a context for file with the packed arguments; 0 or -errno. Text of a syntax error is logged. */
-struct nl_packed;
-int nl_lctx_create(uint64_t *handle, const char *file, nl_lctx *parent, struct nl_packed *args);
+/*
+ * Creates and starts a context for file, looked for as given, then beside the parent's own; args
+ * are its arguments (taken over, freed on failure too), name what it is called in logs.  0 or -errno;
+ * -NL_ESYNTAX: the text has been logged.  L is used to compile.
+ */
+int nl_lctx_create(uint64_t *handle, lua_State *L, nl_lctx *parent, const char *file, const char *name,
+                   struct nl_umsg *args);
 
 /* What main.c hands over for the first context. */
 typedef struct nl_lua_options {
-    int argc; /* arguments of the script, argv[0] its name */
+    int argc;         /* the process's own arguments */
     char **argv;
-    char **chunks; /* -e and -l in order: 'e' or 'l' is the first character */
+    int script_index; /* of the script's name in argv ("-" = standard input); argc: none, only chunks */
+    char **chunks;    /* -e and -l in order: 'e' or 'l' is the first character */
     int nchunks;
-    char **jit; /* -j and -O options, first character 'j' or 'O' */
+    char **jit;       /* -j and -O options, first character 'j' or 'O' */
     int njit;
-    int script_index; /* for the arg table: negative indices hold what stands before the script */
 } nl_lua_options;
 /* Starts the first context.  0, or 1 after a clear message on standard error. */
 int nl_lua_start(const nl_lua_options *o);
+/* After nl_sched_run: what this layer keeps per process (bytecode cache). */
+void nl_lua_fini(void);
 
 /* Library openers; each leaves its table on the stack. */
 int luaopen_nl_context(lua_State *L);
 int luaopen_nl_tcp(lua_State *L);
 int luaopen_nl_timer(lua_State *L);
 int luaopen_nl_buffer(lua_State *L);
+/* libs.c: pushes the ffi table, whether or not the script may see it; raises on failure. */
+void nl_require_ffi(lua_State *L);
 
 /* lib_tcp.c: closes every socket of the context; called by the end of the context, in C, no Lua runs. */
 void nl_ltcp_close_all(nl_lctx *lc);

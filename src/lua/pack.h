@@ -19,33 +19,38 @@
 
 #define NL_PACK_DEPTH 100
 
-/* A packed list of values.  Owned by whoever holds it; nl_packed_free gives its buffers up. */
+/* A packed list of values, at the end of whatever carries it. */
 typedef struct nl_packed {
     uint32_t len, cap; /* bytes used and there */
+    uint32_t buf_last; /* where the last buffer's record stands, + 1; 0: none.  Records are chained backwards */
     uint16_t nvalues;
-    uint16_t nbufs; /* references to blocks inside */
+    bool shares; /* some table occurs more than once: unpacking must remember them */
     unsigned char data[];
 } nl_packed;
 
-/* What a user's message is (kinds: NL_UMSG_*).  Allocated from the pool as one block. */
+/* A message between scripts, in one block from the pool. */
 typedef struct nl_umsg {
     nl_msg msg;
     uint64_t from;   /* handle of the sender */
     int64_t session; /* -1: plain send */
-    uint64_t aux;
-    uint8_t kind;
-    nl_packed body;  /* last: its data follow */
+    uint64_t aux;    /* free for the message's kind */
+    uint32_t kind;
+    nl_packed body; /* last: its data follow */
 } nl_umsg;
 
+/* Most values in one message. */
+#define NL_PACK_VALUES 65535
+
 /*
- * Packs the values first..last of L's stack into a fresh message (kind, session, from left to
- * the caller).  Raises for what cannot be carried, naming argument number (index - first + 1 + argbase);
- * nothing leaks then.
+ * Packs the values first..last of L's stack (none if last < first) into a message; msg, from,
+ * session, aux and kind are the caller's to fill.  old: NULL, or a message given up, whose block is used if it fits.
+ * Raises for what cannot be carried, with the path, which starts with the argument's
+ * number (argument first has number argbase); nothing leaks then, and old is still there.
  */
-nl_umsg *nl_umsg_pack(lua_State *L, int first, int last, int argbase);
-/* Pushes the values on L (checks the stack); returns how many.  The message stays. May raise only for memory. */
-int nl_umsg_unpack(lua_State *L, nl_umsg *m);
-/* Frees it and what it holds. */
+nl_umsg *nl_umsg_pack(lua_State *L, int first, int last, int argbase, nl_umsg *old);
+/* Pushes the values on L; returns how many.  The message stays.  Raises only for memory or stack space. */
+int nl_umsg_unpack(lua_State *L, const nl_umsg *m);
+/* Frees it and gives up the buffers it holds. */
 void nl_umsg_free(nl_umsg *m);
 
 #endif

@@ -1,0 +1,299 @@
+/* co.c - roots: making, running and suspending them; see lctx.h and co.h */
+#include "lua/co.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "lua/state.h"
+
+const char nl_marks[3];
+
+/* Finished roots that a context keeps for its next callbacks. */
+#define FREE_MAX 64
+
+/* ------------------------------------------------------------------ roots */
+
+static nl_co *co_new(nl_lctx *lc)
+{
+    nl_co *co = nl_pool_alloc(sizeof *co);
+    memset(co, 0, sizeof *co);
+    co->lc = lc;
+    co->L = co->leaf = lua_newthread(lc->L);
+    co->ref = nl_ref(lc, lc->L);
+    co->wait.co = co;
+    nl_list_init(&co->wait.node);
+    nl_timer_init(&co->wait.timer);
+    nl_list_push_back(&lc->all_co, &co->all);
+    return co;
+}
+
+nl_co *nl_co_get(nl_lctx *lc)
+{
+    nl_co *co = lc->free_co;
+    if (nl_likely(co != NULL)) {
+        lc->free_co = co->next;
+        lc->nfree_co--;
+    } else {
+        co = co_new(lc);
+    }
+    co->of = 0;
+    co->state = NL_CO_RUNNING;
+    lc->alive++;
+    lc->nroots++;
+    return co;
+}
+
+/* The root's thread is given up: it goes on as a coroutine of the script's, or is garbage. */
+static void co_drop(nl_co *co)
+{
+    nl_unref(co->lc, co->ref);
+    nl_list_remove(&co->all);
+    nl_pool_free(co, sizeof *co);
+}
+
+static void co_done(nl_co *co, bool reusable)
+{
+    nl_lctx *lc = co->lc;
+    lc->alive--;
+    lc->nroots--;
+    if (nl_unlikely(!reusable || co->escaped || lc->nfree_co >= FREE_MAX)) {
+        co_drop(co);
+        return;
+    }
+    lua_settop(co->L, 0);
+    co->state = NL_CO_FREE;
+    co->main = false;
+    co->next = lc->free_co;
+    lc->free_co = co;
+    lc->nfree_co++;
+}
+
+void nl_co_free_all(nl_lctx *lc)
+{
+    nl_list *node;
+    while ((node = nl_list_pop_front(&lc->all_co))) {
+        nl_pool_free(nl_container_of(node, nl_co, all), sizeof(nl_co));
+    }
+}
+
+/* ------------------------------------------------------------------ errors */
+
+/* (thread): returns the error on top of it as text, with its traceback, and as text alone. */
+static int describe(lua_State *L)
+{
+    lua_State *co = lua_tothread(L, 1);
+    lua_pushvalue(co, -1);
+    lua_xmove(co, L, 1);
+    if (luaL_callmeta(L, 2, "__tostring") && lua_isstring(L, -1)) {
+        lua_replace(L, 2);
+    } else if (!lua_isstring(L, 2)) {
+        lua_settop(L, 2);
+        lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 2));
+        lua_replace(L, 2);
+    }
+    lua_settop(L, 2);
+    luaL_traceback(L, co, lua_tostring(L, 2), 0);
+    lua_insert(L, 2);
+    return 2;
+}
+
+/* Logs the error that ended co's thread.  A main chunk's ends the context. */
+static void co_failed(nl_co *co)
+{
+    nl_lctx *lc = co->lc;
+    lua_State *L = lc->L;
+    int top = lua_gettop(L);
+    lua_pushcfunction(L, describe);
+    nl_ref_push(lc, L, co->ref);
+    const char *full, *text;
+    size_t len;
+    if (lua_pcall(L, 1, 2, 0) == 0) {
+        full = lua_tolstring(L, -2, &len);
+        text = lua_tostring(L, -1);
+    } else {
+        text = full = "error in the error's __tostring, or no memory left to describe it";
+        len = strlen(full);
+    }
+    nl_log_text(lc->name, full, len);
+    if (co->main) {
+        size_t n = strlen(text);
+        char *reason = nl_malloc(sizeof "error: " + n);
+        memcpy(reason, "error: ", 7);
+        memcpy(reason + 7, text, n + 1);
+        nl_lctx_main_failed(lc, reason);
+        nl_free(reason);
+    }
+    lua_settop(L, top);
+}
+
+/* ------------------------------------------------------------------ running */
+
+/* The coroutine that the suspended one p waits for. */
+static inline lua_State *below_of(lua_State *p)
+{
+    return lua_tothread(p, 1);
+}
+
+/*
+ * The coroutine base->L, nested in co and resumed from here, has come to a stop with status st.
+ * Gives the outcome to the one above it, which runs on, and so on until the root or until one
+ * blocks.  Returns the root's status.
+ */
+static int climb(nl_co *co, nl_colink *base, int st)
+{
+    nl_lctx *lc = co->lc;
+    while (base->L != co->L && !lc->parking && !lc->dying) {
+        lua_State *L = base->L, *P = co->L;
+        while (below_of(P) != L) {
+            P = below_of(P);
+        }
+        bool wrapped = nl_co_mark(P) == NL_MARK_WRAP, ok = st == LUA_OK || st == LUA_YIELD || st == NL_WRAP_ENDED;
+        bool never_again = st >= NL_WRAP_ENDED;
+        base->L = P;
+        if (ok && nl_likely(lua_checkstack(P, lua_gettop(L) + 1))) {
+            int n = lua_gettop(L);
+            lua_settop(P, 0);
+            if (!wrapped) {
+                lua_pushboolean(P, 1);
+            }
+            lua_xmove(L, P, n);
+            st = lua_resume(P, wrapped ? n : n + 1);
+        } else {
+            if (ok) {
+                lua_settop(L, 0);
+                lua_pushliteral(L, "too many results to resume");
+            }
+            if (wrapped) {
+                st = nl_wrap_fail(lc, P, L);
+            } else {
+                lua_settop(P, 0);
+                lua_pushboolean(P, 0);
+                lua_xmove(L, P, 1);
+                st = lua_resume(P, 2);
+            }
+        }
+        if (never_again) {
+            lua_settop(L, 0);
+            lua_pushlightuserdata(L, NL_MARK_DEAD);
+        }
+    }
+    return st;
+}
+
+void nl_co_run(nl_co *co, int nargs)
+{
+    nl_lctx *lc = co->lc;
+    nl_colink base = {NULL, co->leaf};
+    lc->cur = co;
+    lc->link = &base;
+    co->state = NL_CO_RUNNING;
+    int st = lua_resume(base.L, nargs);
+    if (nl_unlikely(base.L != co->L)) {
+        st = climb(co, &base, st);
+    }
+    lc->cur = NULL;
+    lc->link = NULL;
+    if (nl_unlikely(lc->jit == NL_JIT_OFF) && (++lc->runs & 31) == 0) {
+        nl_jit_check(lc);
+    }
+    co->leaf = lc->parking ? co->leaf : co->L;
+    if (nl_likely(st == LUA_OK && !lc->dying)) {
+        co_done(co, true);
+    } else if (nl_likely(lc->parking && !lc->dying)) {
+        lc->parking = false;
+        co->state = NL_CO_PARKED;
+    } else if (lc->dying) {
+        nl_slab_deny(lc->slab, false);
+        co->state = NL_CO_PARKED; /* for good */
+    } else if (st == LUA_YIELD || st == NL_WRAP_ENDED) {
+        lua_settop(co->L, 0);
+        co_done(co, false);
+    } else {
+        co_failed(co);
+        if (st == LUA_ERRMEM) {
+            nl_lctx_main_failed(lc, "error: not enough memory");
+        }
+        co_done(co, false);
+    }
+}
+
+/* ------------------------------------------------------------------ blocking */
+
+static bool can_suspend(nl_lctx *lc, lua_State *L)
+{
+    if (!lc->link || lc->link->L != L) {
+        return false;
+    }
+    for (nl_colink *l = lc->link; l; l = l->up) {
+        if (nl_unlikely(!lua_isyieldable(l->L))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void nl_block_check(lua_State *L)
+{
+    nl_lctx *lc = nl_lctx_of(L);
+    if (nl_likely(can_suspend(lc, L))) {
+        return;
+    }
+    if (!lc->link) {
+        luaL_error(L, "cannot block here: the runtime is calling (a finalizer?), not a coroutine");
+    }
+    for (nl_colink *l = lc->link; l; l = l->up) {
+        if (l->L == L) {
+            luaL_error(L, "cannot block here: attempt to yield across C-call boundary (a comparator, a gsub "
+                          "function, a metamethod called from C …)");
+        }
+    }
+    luaL_error(L, "cannot block here: this coroutine was resumed by a C function, not by coroutine.resume or wrap");
+}
+
+nl_wait *nl_block_wait(lua_State *L, int kind)
+{
+    nl_wait *w = &nl_lctx_of(L)->cur->wait;
+    w->kind = (uint8_t)kind;
+    w->timeout = NULL;
+    return w;
+}
+
+int nl_park(lua_State *L)
+{
+    nl_lctx *lc = nl_lctx_of(L);
+    lc->parking = true;
+    lc->cur->leaf = L;
+    lua_pushlightuserdata(L, NL_MARK_LEAF);
+    return lua_yield(L, 1);
+}
+
+/* ------------------------------------------------------------------ leaving for good */
+
+/* Every error that a script could catch would let it go on.  This one no handler sees, and the hook comes again. */
+static void leave_hook(lua_State *L, lua_Debug *ar)
+{
+    (void)ar;
+    if (lua_isyieldable(L)) {
+        lua_yield(L, 0);
+        return;
+    }
+    nl_lctx *lc = nl_lctx_of(L);
+    nl_slab_deny(lc->slab, true);
+    lua_newuserdata(L, 64);
+    luaL_error(L, "the context has ended");
+}
+
+int nl_leave(lua_State *L)
+{
+    nl_lctx *lc = nl_lctx_of(L);
+    lc->dying = true;
+    if (lua_isyieldable(L)) {
+        lua_sethook(L, leave_hook, LUA_MASKCOUNT, 1); /* for coroutines resumed by C functions */
+        return lua_yield(L, 0);
+    }
+    lua_sethook(L, leave_hook, LUA_MASKCOUNT, 1);
+    nl_slab_deny(lc->slab, true);
+    lua_newuserdata(L, 64);
+    return luaL_error(L, "the context has ended");
+}

@@ -1,0 +1,284 @@
+/* ctx_send.c - context.send, query, timed_query, reply; see lib_context.h */
+#include <string.h>
+
+#include "base/alloc.h"
+#include "lua/lib_context.h"
+
+/* A query's wait keeps its session in key and in key2 whether the caller wants one value only. */
+#define INDEX_BITS 24
+#define GENERATIONS ((1u << 29) - 1) /* with the index, exact in a double */
+
+/* ------------------------------------------------------------------ sessions */
+
+static int64_t session_new(nl_lmsgs *ms, nl_wait *w)
+{
+    uint32_t i = ms->free_session;
+    if (nl_likely(i)) {
+        ms->free_session = ms->sessions[i].next_free;
+    } else {
+        if (ms->nsessions == ms->sessions_cap) {
+            ms->sessions_cap = ms->sessions_cap ? 2 * ms->sessions_cap : 4;
+            ms->sessions = nl_realloc(ms->sessions, ms->sessions_cap * sizeof *ms->sessions);
+        }
+        ms->nsessions += ms->nsessions == 0; /* 0 is not used */
+        i = ms->nsessions++;
+        ms->sessions[i].generation = 0;
+    }
+    nl_session *s = &ms->sessions[i];
+    s->w = w;
+    w->key = (uint64_t)s->generation << INDEX_BITS | i;
+    return (int64_t)w->key;
+}
+
+static nl_wait *session_find(nl_lmsgs *ms, int64_t session)
+{
+    uint32_t i = (uint32_t)session & ((1u << INDEX_BITS) - 1);
+    if (nl_unlikely(i >= ms->nsessions || i == 0)) {
+        return NULL;
+    }
+    nl_session *s = &ms->sessions[i];
+    return s->w && s->w->key == (uint64_t)session ? s->w : NULL;
+}
+
+void nl_session_free(nl_lmsgs *ms, nl_wait *w)
+{
+    uint32_t i = (uint32_t)w->key & ((1u << INDEX_BITS) - 1);
+    nl_session *s = &ms->sessions[i];
+    s->w = NULL;
+    s->generation = s->generation < GENERATIONS ? s->generation + 1 : 0;
+    s->next_free = ms->free_session;
+    ms->free_session = i;
+}
+
+/* ------------------------------------------------------------------ messages on their way */
+
+static void send_run(nl_ctx *c, nl_msg *m)
+{
+    nl_deliver((nl_lctx *)c, (nl_umsg *)m);
+}
+
+static void send_drop(nl_msg *m)
+{
+    nl_umsg_free((nl_umsg *)m);
+}
+
+static void query_run(nl_ctx *c, nl_msg *m)
+{
+    nl_lctx *lc = (nl_lctx *)c;
+    nl_umsg *um = (nl_umsg *)m;
+    if (um->kind & NL_UMSG_WATCH_ME) {
+        nl_watcher_add(lc, um->from);
+    }
+    nl_deliver(lc, um);
+}
+
+static void query_drop(nl_msg *m)
+{
+    nl_umsg_refuse((nl_umsg *)m);
+}
+
+static void reply_run(nl_ctx *c, nl_msg *m)
+{
+    nl_lctx *lc = (nl_lctx *)c;
+    nl_umsg *um = (nl_umsg *)m;
+    nl_wait *w = session_find(lc->msgs, um->session);
+    if (nl_unlikely(!w)) {
+        nl_umsg_used(lc->msgs, um); /* too late */
+        return;
+    }
+    nl_session_free(lc->msgs, w);
+    lua_State *L = nl_wait_begin(lc, w);
+    lua_pushboolean(L, 1);
+    int n = nl_umsg_unpack(L, um);
+    nl_umsg_used(lc->msgs, um);
+    if (w->key2 && nl_unlikely(n > 1)) { /* context.query: one value */
+        lua_pop(L, n - 1);
+        n = 1;
+    }
+    nl_wait_end(lc, w, n + 1);
+}
+
+static void no_reply_run(nl_ctx *c, nl_msg *m)
+{
+    nl_lctx *lc = (nl_lctx *)c;
+    nl_umsg *um = (nl_umsg *)m;
+    nl_wait *w = session_find(lc->msgs, um->session);
+    nl_umsg_used(lc->msgs, um);
+    if (w) {
+        nl_session_free(lc->msgs, w);
+        nl_wait_fail(lc, w, NL_ENOREPLY);
+    }
+}
+
+static const nl_msg_ops send_ops = {send_run, send_drop};
+static const nl_msg_ops query_ops = {query_run, query_drop};
+static const nl_msg_ops reply_ops = {reply_run, send_drop};
+static const nl_msg_ops no_reply_ops = {no_reply_run, send_drop};
+
+void nl_umsg_refuse(nl_umsg *m)
+{
+    if (m->session >= 0) {
+        m->msg.ops = &no_reply_ops;
+        if (nl_ctx_send(m->from, &m->msg) == 0) {
+            return;
+        }
+    }
+    nl_umsg_free(m);
+}
+
+/* Packs the values first..last of the stack; the spare message is used if it has room. */
+static inline nl_umsg *pack(lua_State *L, nl_lctx *lc, int first, int last)
+{
+    nl_lmsgs *ms = lc->msgs;
+    nl_umsg *m = nl_umsg_pack(L, first, last, first, ms->spare);
+    ms->spare = NULL;
+    m->from = lc->ctx.slot.id;
+    m->kind = 0;
+    return m;
+}
+
+/* ------------------------------------------------------------------ send and reply */
+
+int nl_context_send(lua_State *L)
+{
+    nl_lctx *lc = nl_lctx_of(L);
+    uint64_t to;
+    int err = nl_check_handle(L, 1, &to), top = lua_gettop(L);
+    luaL_checkany(L, 2);
+    nl_umsg *m = pack(L, lc, 2, top);
+    m->session = -1;
+    m->msg.ops = &send_ops;
+    if (nl_unlikely(err || (err = -nl_ctx_send(to, &m->msg)))) {
+        nl_umsg_used(lc->msgs, m);
+        return nl_push_err(L, err);
+    }
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+int nl_context_reply(lua_State *L)
+{
+    nl_lctx *lc = nl_lctx_of(L);
+    uint64_t to;
+    int err = nl_check_handle(L, 1, &to), top = lua_gettop(L);
+    lua_Number session = luaL_checknumber(L, 2);
+    luaL_checkany(L, 3);
+    nl_umsg *m = pack(L, lc, 3, top);
+    m->session = session >= 0 && session < 9007199254740992.0 ? (int64_t)session : -1;
+    m->msg.ops = &reply_ops;
+    if (nl_unlikely(m->session < 0)) {
+        err = EINVAL; /* a plain send wants no reply */
+    }
+    if (nl_unlikely(err || (err = -nl_ctx_send(to, &m->msg)))) {
+        nl_umsg_used(lc->msgs, m);
+        return nl_push_err(L, err);
+    }
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* ------------------------------------------------------------------ query */
+
+static void query_timeout(nl_lctx *lc, nl_wait *w)
+{
+    nl_session_free(lc->msgs, w);
+}
+
+/* Sends m as a query and hooks the wait for its reply.  0, or the error that has to be delivered. */
+static int query_send(nl_lctx *lc, uint64_t to, nl_umsg *m, nl_wait *w, bool one)
+{
+    nl_lmsgs *ms = lc->msgs;
+    nl_peer *p = nl_peer_find(ms, to);
+    if (nl_unlikely(!ms->free_session && ms->nsessions >> INDEX_BITS)) {
+        nl_umsg_used(ms, m);
+        return ENOMEM; /* 16 million queries are pending */
+    }
+    m->session = session_new(ms, w);
+    m->msg.ops = &query_ops;
+    m->kind = nl_likely(p && p->watching) || to == m->from ? 0 : NL_UMSG_WATCH_ME;
+    int err = -nl_ctx_send(to, &m->msg);
+    if (nl_unlikely(err)) {
+        nl_session_free(ms, w);
+        nl_umsg_used(ms, m);
+        return err;
+    }
+    p = nl_likely(p != NULL) ? p : nl_peer_get(ms, to);
+    p->watching = true;
+    w->key2 = one;
+    w->timeout = query_timeout;
+    nl_list_push_back(&p->queries, &w->node);
+    return 0;
+}
+
+/* values first..last; timeout < 0: none; callback: its index, 0 for none; nargs: how many of the call's arguments it gets back */
+static int query(lua_State *L, int first, int last, double timeout, int callback, int nargs, bool one)
+{
+    nl_lctx *lc = nl_lctx_of(L);
+    if (nl_likely(!callback)) {
+        nl_block_check(L);
+    }
+    uint64_t to;
+    int err = nl_check_handle(L, 1, &to);
+    nl_umsg *m = pack(L, lc, first, last);
+    nl_wait *w;
+    if (nl_likely(!callback)) {
+        if (nl_unlikely(err)) {
+            nl_umsg_used(lc->msgs, m);
+            return nl_push_err(L, err);
+        }
+        w = nl_block_wait(L, NL_WAIT_QUERY);
+        err = query_send(lc, to, m, w, one);
+        if (nl_unlikely(err)) {
+            return nl_push_err(L, err);
+        }
+        if (timeout >= 0) {
+            nl_wait_arm(lc, w, timeout);
+        }
+        return nl_park(L);
+    }
+    lc->msgs->spare = m; /* not lost if the next line raises */
+    w = nl_wait_callback(L, NL_WAIT_QUERY, callback, 1, nargs);
+    lc->msgs->spare = NULL;
+    if (nl_unlikely(err)) {
+        nl_umsg_used(lc->msgs, m);
+    } else {
+        err = query_send(lc, to, m, w, one);
+    }
+    if (nl_unlikely(err)) {
+        nl_wait_later(lc, w, err);
+    } else if (timeout >= 0) {
+        nl_wait_arm(lc, w, timeout);
+    }
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* (handle, data[, timeout[, callback]]), the time-out may be left out */
+int nl_context_query(lua_State *L)
+{
+    luaL_checkany(L, 2);
+    int top = lua_gettop(L);
+    if (nl_likely(top == 2)) {
+        return query(L, 2, 2, -1, 0, 0, true);
+    }
+    if (lua_isfunction(L, 3) && lua_isnoneornil(L, 4)) {
+        lua_settop(L, 3);
+        lua_pushnil(L);
+        lua_insert(L, 3);
+    }
+    if (!lua_isnoneornil(L, 4)) {
+        luaL_checktype(L, 4, LUA_TFUNCTION);
+    }
+    double timeout = nl_opt_seconds(L, 3);
+    return query(L, 2, 2, timeout, lua_isfunction(L, 4) ? 4 : 0, 3, true);
+}
+
+/* (handle, timeout, data1[, data2…][, callback]) */
+int nl_context_timed_query(lua_State *L)
+{
+    double timeout = nl_opt_seconds(L, 2);
+    luaL_checkany(L, 3);
+    int top = lua_gettop(L), callback = lua_isfunction(L, top) ? top : 0;
+    luaL_argcheck(L, callback != 3, 3, "value expected in front of the callback");
+    return query(L, 3, callback ? top - 1 : top, timeout, callback, 0, false);
+}

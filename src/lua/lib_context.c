@@ -1,0 +1,337 @@
+/* lib_context.c - the module `context`: everything but messages; see lib_context.h */
+#include "lua/lib_context.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/os.h"
+#include "lua/state.h"
+
+int nl_check_handle(lua_State *L, int arg, uint64_t *handle)
+{
+    if (nl_likely(lua_type(L, arg) == LUA_TNUMBER)) {
+        lua_Number n = lua_tonumber(L, arg);
+        *handle = nl_likely(n >= 1 && n < 9007199254740992.0) ? (uint64_t)n : 0;
+        return nl_likely(*handle && (lua_Number)*handle == n) ? 0 : NL_ENOCONTEXT;
+    }
+    if (lua_type(L, arg) == LUA_TSTRING) {
+        size_t len;
+        const char *name = lua_tolstring(L, arg, &len);
+        *handle = nl_name_lookup(name, len);
+        return *handle ? 0 : NL_ENOCONTEXT;
+    }
+    *handle = 0;
+    luaL_typerror(L, arg, "handle or name");
+    return 0;
+}
+
+/* ------------------------------------------------------------------ create, destroy, run */
+
+/* Pushes the file's name with the arguments 2..top behind it, as far as they are short. */
+static const char *push_name(lua_State *L, int top)
+{
+    luaL_Buffer b;
+    luaL_buffinit(L, &b);
+    lua_pushvalue(L, 1);
+    luaL_addvalue(&b);
+    for (int i = 2; i <= top; i++) {
+        luaL_addchar(&b, ' ');
+        if (lua_type(L, i) == LUA_TNUMBER || (lua_type(L, i) == LUA_TSTRING && lua_objlen(L, i) <= 80)) {
+            lua_pushvalue(L, i);
+            luaL_addvalue(&b);
+        } else if (lua_type(L, i) == LUA_TBOOLEAN) {
+            luaL_addstring(&b, lua_toboolean(L, i) ? "true" : "false");
+        } else {
+            luaL_addstring(&b, luaL_typename(L, i));
+        }
+    }
+    luaL_pushresult(&b);
+    return lua_tostring(L, -1);
+}
+
+static int context_create(lua_State *L)
+{
+    nl_lctx *lc = nl_lctx_of(L);
+    const char *file = luaL_checkstring(L, 1);
+    int top = lua_gettop(L);
+    const char *name = push_name(L, top);
+    nl_umsg *args = top > 1 ? nl_umsg_pack(L, 2, top, 2, NULL) : NULL;
+    uint64_t handle;
+    int err = nl_lctx_create(&handle, L, lc, file, name, args);
+    if (err) {
+        return nl_push_err(L, -err);
+    }
+    lua_pushnumber(L, (lua_Number)handle);
+    return 1;
+}
+
+static int context_destroy(lua_State *L)
+{
+    nl_lctx *lc = nl_lctx_of(L);
+    uint64_t handle = lc->ctx.slot.id;
+    int err = lua_isnoneornil(L, 1) ? 0 : nl_check_handle(L, 1, &handle);
+    const char *message = luaL_optstring(L, 2, NULL);
+    if (handle == lc->ctx.slot.id) {
+        nl_ctx_end(&lc->ctx, message);
+        if (lc->cur) {
+            return nl_leave(L);
+        }
+    } else if (err || (err = -nl_ctx_kill(handle, message))) {
+        return nl_push_err(L, err);
+    }
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+static void run_run(nl_ctx *c, nl_msg *m)
+{
+    (void)c;
+    nl_wait *w = nl_container_of(m, nl_wait, later);
+    w->posted = false;
+    nl_co_run(w->co, lua_gettop(w->co->L) - 1);
+}
+
+static void run_drop(nl_msg *m)
+{
+    (void)m;
+}
+
+static const nl_msg_ops run_ops = {run_run, run_drop};
+
+static int context_run(lua_State *L)
+{
+    nl_lctx *lc = nl_lctx_of(L);
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    int n = lua_gettop(L);
+    if (!lc->closing) {
+        nl_co *co = nl_co_get(lc);
+        lua_xmove(L, co->L, n);
+        co->state = NL_CO_PARKED;
+        co->wait.posted = true;
+        co->wait.later.ops = &run_ops;
+        nl_ctx_defer(&lc->ctx, &co->wait.later);
+    }
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* ------------------------------------------------------------------ names */
+
+static int context_register(lua_State *L)
+{
+    size_t len;
+    const char *name = luaL_checklstring(L, 1, &len);
+    int err = nl_name_register(name, len, nl_lctx_of(L)->ctx.slot.id);
+    if (err) {
+        return nl_push_err(L, -err);
+    }
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+static int context_lookup(lua_State *L)
+{
+    size_t len;
+    const char *name = luaL_checklstring(L, 1, &len);
+    uint64_t handle = nl_name_lookup(name, len);
+    if (!handle) {
+        return nl_push_err(L, NL_ENOCONTEXT);
+    }
+    lua_pushnumber(L, (lua_Number)handle);
+    return 1;
+}
+
+/* ------------------------------------------------------------------ log, errors, thread */
+
+static int context_log(lua_State *L)
+{
+    int top = lua_gettop(L);
+    luaL_Buffer b;
+    lua_getglobal(L, "tostring");
+    luaL_buffinit(L, &b);
+    for (int i = 1; i <= top; i++) {
+        if (i > 1) {
+            luaL_addchar(&b, '\t');
+        }
+        lua_pushvalue(L, top + 1);
+        lua_pushvalue(L, i);
+        lua_call(L, 1, 1);
+        if (!lua_isstring(L, -1)) {
+            return luaL_error(L, LUA_QL("tostring") " must return a string to " LUA_QL("log"));
+        }
+        luaL_addvalue(&b);
+    }
+    luaL_pushresult(&b);
+    size_t len;
+    const char *text = lua_tolstring(L, -1, &len);
+    nl_log_text(nl_lctx_of(L)->name, text, len);
+    return 0;
+}
+
+static int context_strerror(lua_State *L)
+{
+    lua_pushstring(L, nl_strerror((int)luaL_checkinteger(L, 1)));
+    return 1;
+}
+
+static int context_errname(lua_State *L)
+{
+    const char *name = nl_errname((int)luaL_checkinteger(L, 1));
+    if (name) {
+        lua_pushstring(L, name);
+    } else {
+        lua_pushnil(L);
+    }
+    return 1;
+}
+
+static int context_thread(lua_State *L)
+{
+    lua_pushinteger(L, nl_worker_index());
+    return 1;
+}
+
+/* context.errno, made when first asked for: it is larger than the rest of the module. */
+static int lazy_field(lua_State *L)
+{
+    if (lua_type(L, 2) != LUA_TSTRING || strcmp(lua_tostring(L, 2), "errno") != 0) {
+        return 0;
+    }
+    int err;
+    const char *name;
+    lua_newtable(L);
+    for (int i = 0; (name = nl_err_at(i, &err)); i++) {
+        lua_pushinteger(L, err);
+        lua_setfield(L, -2, name);
+    }
+    lua_pushvalue(L, -1);
+    lua_setfield(L, 1, "errno");
+    return 1;
+}
+
+/* ------------------------------------------------------------------ stats */
+
+void nl_lstats_publish(nl_lctx *lc)
+{
+    nl_lstats *s = lc->stats;
+    atomic_store_explicit(&s->handled, lc->ctx.handled, memory_order_relaxed);
+    atomic_store_explicit(&s->pending, lc->msgs->npending, memory_order_relaxed);
+    atomic_store_explicit(&s->coroutines, lc->nroots, memory_order_relaxed);
+    atomic_store_explicit(&s->sockets, lc->nsockets, memory_order_relaxed);
+    atomic_store_explicit(&s->timers, nl_ltimers_count(lc), memory_order_relaxed);
+    atomic_store_explicit(&s->c_bytes, lc->c_bytes, memory_order_relaxed);
+    atomic_store_explicit(&s->cpu_ns, (uint64_t)nl_ctx_cpu_ns(&lc->ctx), memory_order_relaxed);
+}
+
+static void set_number(lua_State *L, const char *name, double n)
+{
+    lua_pushnumber(L, n);
+    lua_setfield(L, -2, name);
+}
+
+static int context_stats(lua_State *L)
+{
+    nl_lctx *lc = nl_lctx_of(L);
+    nl_ctx *c = &lc->ctx;
+    if (!lua_isnoneornil(L, 1)) {
+        uint64_t handle;
+        int err = nl_check_handle(L, 1, &handle);
+        if (!err && handle != lc->ctx.slot.id && !(c = nl_ctx_find(handle))) {
+            err = NL_ENOCONTEXT;
+        }
+        if (err) {
+            return nl_push_err(L, err);
+        }
+    }
+    nl_lctx *of = (nl_lctx *)c;
+    if (of == lc) {
+        nl_lstats_publish(lc);
+    }
+    nl_lstats *s = of->stats;
+    const nl_slab *slab = atomic_load(&s->slab);
+    lua_createtable(L, 0, 8);
+    set_number(L, "mailbox", (double)nl_ctx_mailbox_len(c) + (double)atomic_load(&s->pending));
+    set_number(L, "handled", (double)atomic_load(&s->handled));
+    set_number(L, "lua_bytes", slab ? (double)nl_slab_used(slab) : of == lc ? lua_gc(L, LUA_GCCOUNT, 0) * 1024.0 : 0);
+    set_number(L, "c_bytes", (double)atomic_load(&s->c_bytes));
+    set_number(L, "cpu", (double)atomic_load(&s->cpu_ns) / 1e9);
+    set_number(L, "coroutines", (double)atomic_load(&s->coroutines));
+    set_number(L, "sockets", (double)atomic_load(&s->sockets));
+    set_number(L, "timers", (double)atomic_load(&s->timers));
+    return 1;
+}
+
+/* ------------------------------------------------------------------ os.exit */
+
+static int os_exit(lua_State *L)
+{
+    nl_lctx *lc = nl_lctx_of(L);
+    int status = lua_isboolean(L, 1) ? !lua_toboolean(L, 1) : (int)luaL_optinteger(L, 1, 0);
+    nl_sched_exit(status);
+    nl_ctx_end(&lc->ctx, NULL);
+    return lc->cur ? nl_leave(L) : luaL_error(L, "the process is exiting");
+}
+
+void nl_open_os_exit(lua_State *L)
+{
+    lua_getglobal(L, LUA_OSLIBNAME);
+    lua_pushcfunction(L, os_exit);
+    lua_setfield(L, -2, "exit");
+    lua_pop(L, 1);
+}
+
+/* ------------------------------------------------------------------ the module */
+
+static const luaL_Reg functions[] = {
+    {"create", context_create},
+    {"destroy", context_destroy},
+    {"send", nl_context_send},
+    {"query", nl_context_query},
+    {"timed_query", nl_context_timed_query},
+    {"reply", nl_context_reply},
+    {"recv", nl_context_recv},
+    {"wait", nl_context_wait},
+    {"register", context_register},
+    {"lookup", context_lookup},
+    {"run", context_run},
+    {"log", context_log},
+    {"strerror", context_strerror},
+    {"errname", context_errname},
+    {"thread", context_thread},
+    {"stats", context_stats},
+    {NULL, NULL},
+};
+
+void nl_context_set_self(lua_State *L)
+{
+    lua_getglobal(L, "context");
+    if (lua_istable(L, -1)) {
+        set_number(L, "self", (double)nl_lctx_of(L)->ctx.slot.id);
+    }
+    lua_pop(L, 1);
+}
+
+int luaopen_nl_context(lua_State *L)
+{
+    nl_lctx *lc = nl_lctx_of(L);
+    lua_createtable(L, 0, (int)nl_countof(functions) + 6);
+    luaL_register(L, NULL, functions);
+    set_number(L, "self", (double)lc->ctx.slot.id);
+    set_number(L, "parent", (double)lc->parent);
+    set_number(L, "ncpu", nl_ncpu());
+    lua_pushstring(L, lc->name);
+    lua_setfield(L, -2, "name");
+#ifdef _WIN32
+    lua_pushboolean(L, 1);
+#else
+    lua_pushboolean(L, 0);
+#endif
+    lua_setfield(L, -2, "winos");
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, lazy_field);
+    lua_setfield(L, -2, "__index");
+    lua_setmetatable(L, -2);
+    return 1;
+}

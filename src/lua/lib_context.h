@@ -1,0 +1,121 @@
+/*
+ * lib_context.h - messages between scripts: what the files of the module `context` share.
+ *
+ * lib_context.c (the module), ctx_send.c (send, query, reply), ctx_recv.c (recv and
+ * delivery), ctx_peer.c (other contexts, their ends, what happens at one's own end).
+ *
+ * A message of a script is a nl_umsg.  Its nl_msg_ops say what it is: a send, a query, a reply,
+ * the news that there will be no reply.
+ *
+ * Peers.  For every context that this one has queried, received from by handle or waited for, it
+ * keeps a nl_peer, and has told that context so, once (watching).  At its end a context sends
+ * an nl_ended to all who have told it; that ends what they have pending on it.  Whether a
+ * context has ended is never decided by looking the handle up: messages it sent before may still
+ * stand in the mailbox.  Who finds it gone posts the nl_ended to himself, behind them.
+ */
+#ifndef NL_LIB_CONTEXT_H
+#define NL_LIB_CONTEXT_H
+
+#include "lua/lctx.h"
+#include "lua/pack.h"
+
+typedef struct nl_peer {
+    struct nl_peer *next; /* in its bucket */
+    uint64_t handle;
+    nl_list receivers; /* coroutines in recv(handle): nl_wait */
+    nl_wait *callback; /* of recv(handle, callback) */
+    nl_list queries;   /* pending on it: nl_wait */
+    nl_list enders;    /* those in wait(handle): nl_wait */
+    bool watching;     /* it will tell us of its end */
+} nl_peer;
+
+/* A query that has no reply yet; its number is index + generation. */
+typedef struct nl_session {
+    nl_wait *w; /* NULL: free */
+    uint32_t generation;
+    uint32_t next_free;
+} nl_session;
+
+typedef struct nl_lmsgs {
+    nl_peer any;          /* recv(0) */
+    nl_peer **buckets;
+    uint32_t nbuckets, npeers;
+    nl_peer *last;        /* the one looked up last */
+    nl_peer *gone;        /* has ended, and its waits are just being told: out of the table */
+    uint32_t nfrom;       /* coroutines and callbacks in recv(h), h not 0 */
+    nl_umsg *first, *end; /* received, and nobody asked for them yet; linked by msg.next */
+    nl_umsg *held;        /* taken by a coroutine that gets it in a later turn */
+    uint32_t npending;
+    nl_session *sessions;
+    uint32_t nsessions, sessions_cap, free_session;
+    uint64_t *watchers;   /* whom to tell of our end */
+    uint32_t nwatchers, watchers_cap;
+    nl_umsg *spare;       /* a message used up, for the next one to be sent */
+    nl_msg drain;         /* posted: a callback was set while messages were pending */
+    bool draining;
+} nl_lmsgs;
+
+/* What other threads see in context.stats; written by the owner now and then. */
+typedef struct nl_lstats {
+    atomic_uint_fast64_t handled, pending, coroutines, sockets, timers, c_bytes, cpu_ns;
+    _Atomic(nl_slab *) slab;
+} nl_lstats;
+
+void nl_lmsgs_init(nl_lctx *lc);
+/* The context has ended, its state is closed: answers what it has not answered. */
+void nl_lmsgs_end(nl_lctx *lc, const char *reason);
+void nl_lmsgs_free(nl_lctx *lc);
+void nl_lstats_publish(nl_lctx *lc);
+/* The context has got its handle after the module was opened. */
+void nl_context_set_self(lua_State *L);
+
+/* --- peers: ctx_peer.c --------------------------------------------------------------- */
+
+nl_peer *nl_peer_find(nl_lmsgs *ms, uint64_t handle);
+/* Finds or makes it. */
+nl_peer *nl_peer_get(nl_lmsgs *ms, uint64_t handle);
+/* Sees to it that an nl_ended of the peer comes, sooner or later, behind all its messages. */
+void nl_peer_watch(nl_lctx *lc, nl_peer *p);
+/* Someone wants to hear of our end. */
+void nl_watcher_add(nl_lctx *lc, uint64_t handle);
+
+/* context.wait */
+int nl_context_wait(lua_State *L);
+
+/* --- sending and answering: ctx_send.c ----------------------------------------------------- */
+
+enum { NL_UMSG_WATCH_ME = 1 /* bit in kind: the sender is to be told of the receiver's end */ };
+
+int nl_context_send(lua_State *L);
+int nl_context_query(lua_State *L);
+int nl_context_timed_query(lua_State *L);
+int nl_context_reply(lua_State *L);
+/* The query of a wait is over, replied to or not. */
+void nl_session_free(nl_lmsgs *ms, nl_wait *w);
+/* Gives a message up: a query that no script has seen is answered with ENOREPLY.  Any thread. */
+void nl_umsg_refuse(nl_umsg *m);
+/* The message is used up: keeps it for the next one, or frees it. */
+static inline void nl_umsg_used(nl_lmsgs *ms, nl_umsg *m)
+{
+    if (nl_likely(!ms->spare)) {
+        ms->spare = m;
+    } else {
+        nl_umsg_free(m);
+    }
+}
+
+/* --- receiving: ctx_recv.c --------------------------------------------------------------- */
+
+int nl_context_recv(lua_State *L);
+/* A message has come in: to whoever wants it, else to the pending ones. */
+void nl_deliver(nl_lctx *lc, nl_umsg *m);
+
+/* --- arguments: lib_context.c ---------------------------------------------------------------- */
+
+/*
+ * A handle or a name at index arg.  0 and *handle; NL_ENOCONTEXT for a name nobody bears or a number that
+ * can be no handle; other types raise.
+ */
+int nl_check_handle(lua_State *L, int arg, uint64_t *handle);
+
+#endif

@@ -1,0 +1,201 @@
+/* wait.c - waits: callbacks, time-outs, completion; see lctx.h */
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/os.h"
+#include "lua/lctx.h"
+
+_Static_assert(offsetof(nl_wait, timer_of) - offsetof(nl_wait, timer) == offsetof(nl_timed, of),
+               "nl_lctx_on_timer finds out there whose timer it is");
+
+/* ------------------------------------------------------------------ callbacks */
+
+nl_wait *nl_wait_callback(lua_State *L, int kind, int fn, int first, int nargs)
+{
+    nl_lctx *lc = nl_lctx_of(L);
+    luaL_checkstack(L, nargs + 1, "too many arguments");
+    nl_wait *w = nl_pool_alloc(sizeof *w);
+    memset(w, 0, sizeof *w);
+    nl_list_init(&w->node);
+    nl_timer_init(&w->timer);
+    w->kind = (uint8_t)kind;
+    w->nargs = (uint16_t)nargs;
+    nl_list_push_back(&lc->callbacks, &w->all);
+    lc->alive++;
+    lua_pushvalue(L, fn);
+    int top = lua_gettop(L);
+    for (int i = first; i < first + nargs; i++) {
+        if (i < top) {
+            lua_pushvalue(L, i);
+        } else {
+            lua_pushnil(L);
+        }
+    }
+    w->fn = nl_ref_n(lc, L, nargs + 1);
+    return w;
+}
+
+void nl_wait_free(nl_lctx *lc, nl_wait *w)
+{
+    nl_list_remove(&w->node);
+    nl_ctx_timer_remove(&lc->ctx, &w->timer);
+    nl_unref_n(lc, w->fn, w->nargs + 1);
+    lc->alive--;
+    nl_list_remove(&w->all);
+    if (w->posted) {
+        w->gone = true;
+        nl_list_push_back(&lc->callbacks, &w->all);
+    } else {
+        nl_pool_free(w, sizeof *w);
+    }
+}
+
+void nl_wait_free_all(nl_lctx *lc)
+{
+    nl_list *node;
+    while ((node = nl_list_pop_front(&lc->callbacks))) {
+        nl_pool_free(nl_container_of(node, nl_wait, all), sizeof(nl_wait));
+    }
+}
+
+/* ------------------------------------------------------------------ completion */
+
+static void unhook(nl_lctx *lc, nl_wait *w)
+{
+    nl_list_remove(&w->node);
+    if (nl_timer_armed(&w->timer)) {
+        nl_ctx_timer_remove(&lc->ctx, &w->timer);
+    }
+}
+
+lua_State *nl_wait_begin(nl_lctx *lc, nl_wait *w)
+{
+    nl_debug_assert(!lc->cur, "a wait is completed while no Lua runs");
+    unhook(lc, w);
+    if (w->co) {
+        lua_State *L = w->co->leaf;
+        lua_settop(L, 0);
+        return L;
+    }
+    nl_co *co = nl_co_get(lc);
+    lc->begun = co;
+    nl_ref_push(lc, co->L, w->fn);
+    return co->L;
+}
+
+void nl_wait_push_args(nl_lctx *lc, nl_wait *w, lua_State *L)
+{
+    for (int i = 1; i <= w->nargs; i++) {
+        nl_ref_push(lc, L, w->fn + i);
+    }
+}
+
+void nl_wait_end(nl_lctx *lc, nl_wait *w, int n)
+{
+    if (w->co) {
+        nl_co_run(w->co, n);
+        return;
+    }
+    nl_co *co = lc->begun;
+    lc->begun = NULL;
+    if (w->nargs && !w->args_pushed) {
+        lua_checkstack(co->L, w->nargs + 1);
+        nl_wait_push_args(lc, w, co->L);
+        n += w->nargs;
+    }
+    w->args_pushed = false;
+    if (!w->continuous) {
+        nl_wait_free(lc, w);
+    }
+    nl_co_run(co, n);
+}
+
+void nl_wait_fail(nl_lctx *lc, nl_wait *w, int err)
+{
+    lua_State *L = nl_wait_begin(lc, w);
+    int n = nl_push_err(L, err);
+    if (w->kind == NL_WAIT_RECV && !w->co) { /* these two come before the handle as given: (result, err, from, session, handle) */
+        lua_pushnumber(L, (lua_Number)w->key);
+        lua_pushnumber(L, -1);
+        n += 2;
+    }
+    nl_wait_end(lc, w, n);
+}
+
+static void later_run(nl_ctx *ctx, nl_msg *m)
+{
+    nl_lctx *lc = (nl_lctx *)ctx;
+    nl_wait *w = nl_container_of(m, nl_wait, later);
+    w->posted = false;
+    if (w->gone) {
+        nl_list_remove(&w->all);
+        nl_pool_free(w, sizeof *w);
+    } else if (w->err) {
+        nl_wait_fail(lc, w, w->err);
+    } else {
+        lua_State *L = nl_wait_begin(lc, w);
+        lua_pushboolean(L, 1);
+        nl_wait_end(lc, w, 1);
+    }
+}
+
+/* The memory goes with the context's. */
+static void later_drop(nl_msg *m)
+{
+    (void)m;
+}
+
+static const nl_msg_ops later_ops = {later_run, later_drop};
+
+void nl_wait_later(nl_lctx *lc, nl_wait *w, int err)
+{
+    nl_debug_assert(!w->posted, "a wait ends once");
+    unhook(lc, w);
+    w->err = err;
+    w->posted = true;
+    w->later.ops = &later_ops;
+    nl_ctx_defer(&lc->ctx, &w->later);
+}
+
+/* ------------------------------------------------------------------ time */
+
+int64_t nl_deadline(double seconds)
+{
+    if (seconds <= 0) {
+        return nl_now_ns();
+    }
+    double ns = seconds * 1e9;
+    int64_t n = (int64_t)ns;
+    return nl_now_ns() + n + ((double)n < ns);
+}
+
+void nl_wait_arm(nl_lctx *lc, nl_wait *w, double seconds)
+{
+    w->timer_of = NL_TIMER_OF_WAIT;
+    nl_ctx_timer_add(&lc->ctx, &w->timer, nl_deadline(seconds));
+}
+
+static void wait_timeout(nl_lctx *lc, nl_wait *w)
+{
+    if (w->timeout) {
+        w->timeout(lc, w);
+    }
+    if (w->kind == NL_WAIT_SLEEP) {
+        lua_State *L = nl_wait_begin(lc, w);
+        lua_pushboolean(L, 1);
+        nl_wait_end(lc, w, 1);
+    } else {
+        nl_wait_fail(lc, w, NL_ETIMEOUT);
+    }
+}
+
+void nl_lctx_on_timer(nl_ctx *c, nl_timer *t)
+{
+    nl_lctx *lc = (nl_lctx *)c;
+    nl_timed *timed = nl_container_of(t, nl_timed, timer);
+    if (timed->of == NL_TIMER_OF_WAIT) {
+        wait_timeout(lc, nl_container_of(t, nl_wait, timer));
+    } else {
+        nl_ltimer_due(lc, timed);
+    }
+}
