@@ -19,8 +19,8 @@ if not greeter then
     error("cannot create the greeter: " .. context.strerror(err), 0)
 end
 
--- Sends a message and waits up to a second for the reply to it.
-local ok, greeting, thread = context.query(greeter, name or "world", 1)
+-- Sends a message and waits up to a second for the values of the reply.
+local ok, greeting, thread = context.timed_query(greeter, 1, name or "world")
 if not ok then
     error("no greeting: " .. context.strerror(greeting), 0)
 end

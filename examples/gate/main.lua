@@ -57,7 +57,7 @@ end
 tcp.accept(listener, function(accepted, socket)
     if accepted then
         welcome(socket)
-    else
+    elseif socket ~= context.errno.ETCPLCLOSED then
         context.log("cannot accept:", context.strerror(socket))
     end
 end)

@@ -126,6 +126,7 @@ void nl_lsock_close(lua_State *L, nl_lctx *lc, nl_lsock *so, int idx)
     nl_lsock_settle(lc, so);
 }
 
+/* Who waits, a root or a callback, is freed with the context. */
 void nl_ltcp_close_all(nl_lctx *lc)
 {
     lc->io.closed = true;
@@ -136,12 +137,10 @@ void nl_ltcp_close_all(nl_lctx *lc)
     while ((node = nl_list_pop_front(&lc->sockets))) {
         nl_luser *u = nl_container_of(node, nl_luser, all);
         if (u->kind == NL_LUSER_CONNECT) {
-            nl_lconnect_forget(lc, u);
-        } else if (u->kind == NL_LUSER_LISTEN) {
-            nl_llisten_forget(lc, u);
+            nl_lconnect_forget(u);
         } else {
             nl_lsock *so = (nl_lsock *)u;
-            so->readers = NULL; /* the waits end with their roots */
+            so->readers = NULL;
             nl_lsock_forget_writes(lc, so);
             detach(lc, so);
         }

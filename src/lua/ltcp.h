@@ -18,7 +18,7 @@
 #include "net/resolver.h"
 #include "net/tcp.h"
 
-/* The head of what nl_tcp_user points to, and of all else in lctx.sockets. */
+/* The head of what nl_tcp_user points to. */
 typedef struct nl_luser {
     nl_list all;     /* in lctx.sockets, from open to close */
     uint8_t kind;    /* NL_LUSER_* */
@@ -27,7 +27,7 @@ typedef struct nl_luser {
     bool frozen;     /* was write-shared: its write options stay as they are */
     uint32_t arming; /* counts the callbacks it has had */
 } nl_luser;
-enum { NL_LUSER_SOCKET, NL_LUSER_CONNECT, NL_LUSER_LISTEN /* the last two: ltcp_connect.c */ };
+enum { NL_LUSER_SOCKET, NL_LUSER_CONNECT /* ltcp_connect.c */ };
 
 typedef struct nl_lsock {
     nl_luser u;
@@ -115,8 +115,7 @@ int nl_ltcp_connect6(lua_State *L);
 int nl_ltcp_connects(lua_State *L);
 /* The connect may have an outcome. */
 void nl_lconnect_ready(nl_lctx *lc, nl_luser *u);
-/* The context ends, with calls under way. */
-void nl_lconnect_forget(nl_lctx *lc, nl_luser *u);
-void nl_llisten_forget(nl_lctx *lc, nl_luser *u);
+/* The context ends, with this call under way. */
+void nl_lconnect_forget(nl_luser *u);
 
 #endif

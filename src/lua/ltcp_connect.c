@@ -165,13 +165,9 @@ static void connect_timeout(nl_lctx *lc, nl_wait *w)
     end(w->owner);
 }
 
-void nl_lconnect_forget(nl_lctx *lc, nl_luser *u)
+void nl_lconnect_forget(nl_luser *u)
 {
-    nl_lconnect *op = (nl_lconnect *)u;
-    if (!op->w->co) {
-        nl_wait_free(lc, op->w);
-    }
-    end(op);
+    end((nl_lconnect *)u);
 }
 
 /* --- connecting: the calls ----------------------------------------------------------------------- */
@@ -316,39 +312,30 @@ int nl_ltcp_connects(lua_State *L)
 /* --- listening -------------------------------------------------------------------------------------- */
 
 /* A listen socket on its way to a callback. */
-typedef struct nl_llisten {
-    nl_luser u;
+typedef struct opened {
     nl_msg msg;
-    nl_wait *w;
-    int ref; /* of the socket object */
-} nl_llisten;
+    nl_wait *w; /* the context frees it if it ends first */
+    int ref;    /* of the socket object */
+} opened;
 
-static void listen_run(nl_ctx *ctx, nl_msg *m)
+static void opened_run(nl_ctx *ctx, nl_msg *m)
 {
     nl_lctx *lc = (nl_lctx *)ctx;
-    nl_llisten *op = nl_container_of(m, nl_llisten, msg);
-    nl_wait *w = op->w;
-    int ref = op->ref;
-    nl_list_remove(&op->u.all);
-    nl_pool_free(op, sizeof *op);
-    lua_State *L = nl_wait_begin(lc, w);
+    opened op = *(opened *)m;
+    nl_pool_free(m, sizeof op);
+    lua_State *L = nl_wait_begin(lc, op.w);
     lua_pushboolean(L, 1);
-    nl_ref_push(lc, L, ref);
-    nl_unref(lc, ref);
-    nl_wait_end(lc, w, 2);
+    nl_ref_push(lc, L, op.ref);
+    nl_unref(lc, op.ref);
+    nl_wait_end(lc, op.w, 2);
 }
 
-static void listen_drop(nl_msg *m)
+static void opened_drop(nl_msg *m)
 {
-    nl_pool_free(nl_container_of(m, nl_llisten, msg), sizeof(nl_llisten));
+    nl_pool_free(m, sizeof(opened));
 }
 
-static const nl_msg_ops listen_ops = {listen_run, listen_drop};
-
-void nl_llisten_forget(nl_lctx *lc, nl_luser *u)
-{
-    nl_wait_free(lc, ((nl_llisten *)u)->w); /* the rest goes when the message is dropped */
-}
+static const nl_msg_ops opened_ops = {opened_run, opened_drop};
 
 /* The argument `backlog`: nil, a number, or a table of options. */
 static void check_listen_opts(lua_State *L, int arg, struct nl_listen_opts *o)
@@ -436,13 +423,8 @@ static int do_listen(lua_State *L, int family)
     if (err) {
         nl_wait_later(lc, w, -err);
     } else {
-        nl_llisten *op = nl_pool_alloc(sizeof *op);
-        memset(op, 0, sizeof *op);
-        op->u.kind = NL_LUSER_LISTEN;
-        op->msg.ops = &listen_ops;
-        op->w = w;
-        op->ref = nl_ref(lc, L);
-        nl_list_push_back(&lc->sockets, &op->u.all);
+        opened *op = nl_pool_alloc(sizeof *op);
+        *op = (opened){.msg = {.ops = &opened_ops}, .w = w, .ref = nl_ref(lc, L)};
         nl_ctx_post(&lc->ctx, &op->msg);
     }
     lua_pushboolean(L, 1);

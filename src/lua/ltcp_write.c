@@ -131,25 +131,17 @@ void nl_lsock_end_writes(nl_lctx *lc, nl_lsock *so)
     nl_ctx_post(&lc->ctx, &end->msg);
 }
 
-static void forget(nl_lctx *lc, nl_lwrite *op)
-{
-    nl_wait *w = unhook(lc, op);
-    if (!w->co) {
-        nl_wait_free(lc, w);
-    }
-}
-
 void nl_lsock_forget_writes(nl_lctx *lc, nl_lsock *so)
 {
     while (so->writers) {
-        forget(lc, nl_container_of(so->writers, nl_lwrite, node));
+        unhook(lc, nl_container_of(so->writers, nl_lwrite, node));
     }
 }
 
 void nl_ltcp_forget_fd_writes(nl_lctx *lc)
 {
     while (!nl_list_empty(&lc->io.fd_writes)) {
-        forget(lc, nl_container_of(lc->io.fd_writes.next, nl_lwrite, node));
+        unhook(lc, nl_container_of(lc->io.fd_writes.next, nl_lwrite, node));
     }
 }
 
