@@ -79,19 +79,37 @@ void nl_co_free_all(nl_lctx *lc)
 
 /* ------------------------------------------------------------------ errors */
 
+/* Replaces the value at index 2 by what tostring would make of it. */
+static void to_text(lua_State *L)
+{
+    if (luaL_callmeta(L, 2, "__tostring") && lua_isstring(L, -1)) {
+        lua_replace(L, 2);
+        return;
+    }
+    switch (lua_type(L, 2)) {
+    case LUA_TSTRING:
+    case LUA_TNUMBER:
+        return;
+    case LUA_TNIL:
+        lua_pushliteral(L, "nil");
+        break;
+    case LUA_TBOOLEAN:
+        lua_pushstring(L, lua_toboolean(L, 2) ? "true" : "false");
+        break;
+    default:
+        lua_pushfstring(L, "%s: %p", luaL_typename(L, 2), lua_topointer(L, 2));
+        break;
+    }
+    lua_replace(L, 2);
+}
+
 /* (thread): returns the error on top of it as text, with its traceback, and as text alone. */
 static int describe(lua_State *L)
 {
     lua_State *co = lua_tothread(L, 1);
     lua_pushvalue(co, -1);
     lua_xmove(co, L, 1);
-    if (luaL_callmeta(L, 2, "__tostring") && lua_isstring(L, -1)) {
-        lua_replace(L, 2);
-    } else if (!lua_isstring(L, 2)) {
-        lua_settop(L, 2);
-        lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 2));
-        lua_replace(L, 2);
-    }
+    to_text(L);
     lua_settop(L, 2);
     luaL_traceback(L, co, lua_tostring(L, 2), 0);
     lua_insert(L, 2);

@@ -25,7 +25,7 @@ typedef struct nl_packed {
     uint32_t buf_last; /* where the last buffer's record stands, + 1; 0: none.  Records are chained backwards */
     uint16_t nvalues;
     bool shares; /* some table occurs more than once: unpacking must remember them */
-    unsigned char data[];
+    _Alignas(8) unsigned char data[]; /* the sizes of this and of nl_umsg end here */
 } nl_packed;
 
 /* A message between scripts, in one block from the pool. */
@@ -37,6 +37,7 @@ typedef struct nl_umsg {
     uint32_t kind;
     nl_packed body; /* last: its data follow */
 } nl_umsg;
+_Static_assert(sizeof(nl_umsg) == offsetof(nl_umsg, body.data), "pack.c puts the data behind sizeof(nl_umsg)");
 
 /* Most values in one message. */
 #define NL_PACK_VALUES 65535

@@ -235,6 +235,8 @@ void nl_require_open(lua_State *L)
     lua_pushvalue(L, package);
     lua_createtable(L, 0, (int)nl_countof(helpers));
     luaL_register(L, NULL, helpers);
+    lua_pushlightuserdata(L, (void *)&helpers); /* no table: `module` would take that for the module */
+    lua_setfield(L, -2, "loading");
     lua_call(L, 2, 2);
     lua_setglobal(L, "dofile");
     lua_setglobal(L, "require");

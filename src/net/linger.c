@@ -1,22 +1,26 @@
 /*
- * linger.c - sockets that their owner has closed while output was on its way, and other matters of time.
+ * linger.c - sockets that their owner has closed, and other matters of time.
  *
- * nl_tcp_close does not wait.  A closed socket goes on by itself, pushed by events, until
+ * nl_tcp_close does not wait.  A closed socket goes on by itself, pushed by events:
  *
- *     sending ── all taken ──┬── nothing unread ──────────────────────────────→ finished
- *        │                   └── unread input: half-closed, reading to the end ──→ finished
- *        └── an error, the peer's reset, or the deadline ──────────────────────→ finished
+ *     sending ── all taken, shut down for writing ──→ listening ── the peer has ended too ──→ finished
+ *        └───────────── an error, a reset, or the deadline ─────────────┴───────────────────→ finished
  *
- * Why input is read and thrown away meanwhile: closing a descriptor with unread input, or input that comes
- * after, makes the kernel reset the connection, and the reset would destroy output that
- * the peer has not read yet.  (And a peer that blocks in its own write would never read ours.)
+ * Why it goes on listening (and throws away what it hears): to close a descriptor with unread input, or
+ * one for which input comes later, makes the kernel reset the connection, and the reset destroys output
+ * that the peer has not read yet.  A server that answers "too large" in the middle of a request
+ * would never be understood.  (And a peer that blocks in its own write would never read at all.)
+ * Without output, or when the peer has ended already, a socket is closed at once.
+ *
+ * A socket that still has output, or has heard something since the close, is lingering in earnest: the process
+ * waits for it.  For one that only listens in case something comes it waits SHORT_NS, and no more
+ * than LISTENERS_MAX of those are kept.
  *
  * All of it runs under `flushing`: whoever has set it owns the descriptor (tcp_impl.h), and finish() never
  * gives it back.  Events that find it taken leave `again`.
  *
  * Deadlines: each list holds one span of time only, so it is in order by itself, and one timer for its
- * first entry is enough.  Its lock is a mutex: all this is off the common road, on which a
- * socket's output fits into the kernel's buffer and nl_tcp_close closes at once.
+ * first entry is enough.  Its lock is a mutex: one close in the life of a socket goes through it.
  */
 #include "net/tcp_impl.h"
 
@@ -24,23 +28,25 @@
 
 /* nl_tcp.state; for the holder of flushing, except that nl_linger_begin sets the first ones under the lock. */
 enum {
-    DEAF = 1u << 0,   /* no more input can come, or it is of no concern */
-    UNREAD = 1u << 1, /* there was input that nobody had read */
-    HALF = 1u << 2,   /* our side of the stream is shut down */
-    LISTED = 1u << 3  /* is or was in a list below */
+    DEAF = 1u << 0,    /* no more input can come, or it is of no concern */
+    EARNEST = 1u << 1, /* output has had to wait, or input was thrown away */
+    HALF = 1u << 2,    /* our side of the stream is shut down */
+    LISTED = 1u << 3   /* is or was in a list below */
 };
 
 /* Input thrown away in one go before others have their turn. */
 #define READ_SHARE (256 * 1024)
 #define PAUSE_NS ((int64_t)100000000)
+#define SHORT_NS ((int64_t)100000000)
+#define LISTENERS_MAX 1024
 
 /* --- Deadlines ----------------------------------------------------------------------------- */
 
 typedef struct deadlines {
     nl_mutex *lock;
-    nl_list list; /* nl_tcp.u.due, earliest first */
-    unsigned count;
-    bool armed; /* timer is, or is about to call sweep */
+    nl_list list;     /* nl_tcp.u.due, earliest first */
+    unsigned in_case; /* how many are not in earnest */
+    bool armed;       /* timer is, or is about to call sweep */
     nl_wtimer timer;
     void (*expired)(nl_tcp *s);
 } deadlines;
@@ -52,28 +58,43 @@ static nl_tcp *first_of(deadlines *d)
     return nl_list_empty(&d->list) ? NULL : nl_container_of(d->list.next, nl_tcp, u.due.node);
 }
 
-static void add(deadlines *d, nl_tcp *s, int64_t at)
+/* False: there are enough of those that are not in earnest. */
+static bool add(deadlines *d, nl_tcp *s, int64_t span, bool earnest)
 {
     nl_mutex_lock(d->lock);
-    s->u.due.at = at;
-    nl_list_push_back(&d->list, &s->u.due.node);
-    d->count++;
-    if (!d->armed) {
-        d->armed = true;
-        nl_wtimer_arm(&d->timer, first_of(d)->u.due.at);
+    bool taken = earnest || d->in_case < LISTENERS_MAX;
+    if (taken) {
+        s->u.due.since = nl_now_ns();
+        s->u.due.at = s->u.due.since + span;
+        s->u.due.earnest = earnest;
+        d->in_case += !earnest;
+        nl_list_push_back(&d->list, &s->u.due.node);
+        if (!d->armed) {
+            d->armed = true;
+            nl_wtimer_arm(&d->timer, first_of(d)->u.due.at);
+        }
+    }
+    nl_mutex_unlock(d->lock);
+    return taken;
+}
+
+static void become_earnest(deadlines *d, nl_tcp *s)
+{
+    nl_mutex_lock(d->lock);
+    if (!nl_list_empty(&s->u.due.node) && !s->u.due.earnest) {
+        s->u.due.earnest = true;
+        d->in_case--;
     }
     nl_mutex_unlock(d->lock);
 }
 
-/* Harmless if s is not in it any more. */
-static void forget(deadlines *d, nl_tcp *s)
+/* Takes it out, if it is in.  Under the lock. */
+static void take_out(deadlines *d, nl_tcp *s)
 {
-    nl_mutex_lock(d->lock);
     if (!nl_list_empty(&s->u.due.node)) {
         nl_list_remove(&s->u.due.node);
-        d->count--;
+        d->in_case -= !s->u.due.earnest;
     }
-    nl_mutex_unlock(d->lock);
 }
 
 /* Deals with what is due. */
@@ -86,9 +107,8 @@ static void sweep(deadlines *d)
         if (!s || s->u.due.at > now) {
             break;
         }
-        nl_list_remove(&s->u.due.node);
-        d->count--;
-        /* Whoever drops the share that counts as yet comes through forget() first, so there is one to add to. */
+        take_out(d, s);
+        /* Whoever gives the closing's share up comes through take_out first: there is one to add to. */
         atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
         nl_mutex_unlock(d->lock);
         d->expired(s);
@@ -115,7 +135,7 @@ static void init_deadlines(deadlines *d, void (*expired)(nl_tcp *))
 {
     d->lock = nl_mutex_new();
     nl_list_init(&d->list);
-    d->count = 0;
+    d->in_case = 0;
     d->armed = false;
     nl_wtimer_init(&d->timer, fired);
     d->expired = expired;
@@ -129,7 +149,10 @@ static void finish(nl_tcp *s)
     nl_chain *c = &s->chain;
     nl_chunk *left = NULL;
     if (s->state & LISTED) {
-        forget(s->kind == NL_TCP_KIND_LISTENER ? &paused : &closing, s);
+        deadlines *d = s->kind == NL_TCP_KIND_LISTENER ? &paused : &closing;
+        nl_mutex_lock(d->lock);
+        take_out(d, s);
+        nl_mutex_unlock(d->lock);
     }
     nl_slots_remove(nl_tcp_table, &s->slot);
     nl_reactor_detach(nl_tcp_reactor(s), s->fd, s->slot.id);
@@ -144,6 +167,16 @@ static void finish(nl_tcp *s)
     nl_wreq_finish(told, NL_ETCPSCLOSED);
     nl_chunks_free(left);
     nl_tcp_unref(s);
+}
+
+static void in_earnest(nl_tcp *s)
+{
+    if (!(s->state & EARNEST)) {
+        s->state |= EARNEST;
+        if (s->state & LISTED) {
+            become_earnest(&closing, s);
+        }
+    }
 }
 
 /* Throws input away.  True: there is more, but others are to have their turn. */
@@ -161,7 +194,7 @@ static bool discard(nl_tcp *s)
         }
         intptr_t n = nl_sock_read(s->fd, trash, sizeof(trash));
         if (n > 0) {
-            s->state |= UNREAD;
+            in_earnest(s);
             sum += (size_t)n;
         } else if (n == NL_AGAIN) {
             s->more = false;
@@ -175,33 +208,52 @@ static bool discard(nl_tcp *s)
     return false;
 }
 
+static bool enlist(nl_tcp *s)
+{
+    if (!(s->state & LISTED)) {
+        s->state |= LISTED;
+        return add(&closing, s, nl_sched_stopping() ? NL_TCP_LINGER_EXIT_NS : NL_TCP_LINGER_NS,
+                   s->state & EARNEST);
+    }
+    return true;
+}
+
+/* What remains to be done once output and input have gone as far as they go; false: nothing. */
+static bool proceed(nl_tcp *s, int sent)
+{
+    if (sent == NL_FLUSH_FAILED) {
+        return false;
+    }
+    if (sent == NL_FLUSH_EMPTY) {
+        if (s->state & DEAF) {
+            return false;
+        }
+        if (!(s->state & HALF)) {
+            s->state |= HALF;
+            if (nl_sock_shutdown_write(s->fd)) {
+                return false;
+            }
+        }
+    } else {
+        in_earnest(s);
+    }
+    return enlist(s) &&
+           (sent != NL_FLUSH_FULL || nl_reactor_arm_write(nl_tcp_reactor(s), s->fd, s->slot.id) == 0);
+}
+
 /* One round.  Called with the lock and flushing, returns with both; false: nothing is left to be done for s. */
 static bool pump_once(nl_tcp *s, nl_chunk **done)
 {
     nl_chain *c = &s->chain;
     int sent = s->abort ? NL_FLUSH_FAILED : nl_tcp_send(s, done);
     nl_spin_unlock(&c->lock);
-    bool share = sent != NL_FLUSH_FAILED && discard(s);
-    bool over = sent == NL_FLUSH_FAILED;
-    if (sent == NL_FLUSH_EMPTY) {
-        over = s->state & DEAF || !(s->state & UNREAD);
-        if (!over && !(s->state & HALF)) {
-            s->state |= HALF;
-            over = nl_sock_shutdown_write(s->fd) != 0;
-        }
-    }
-    if (!over && !(s->state & LISTED)) {
-        s->state |= LISTED;
-        add(&closing, s, nl_now_ns() + (nl_sched_stopping() ? NL_TCP_LINGER_EXIT_NS : NL_TCP_LINGER_NS));
-    }
-    if (!over && sent == NL_FLUSH_FULL) {
-        over = nl_reactor_arm_write(nl_tcp_reactor(s), s->fd, s->slot.id) != 0;
-    }
+    bool more = sent != NL_FLUSH_FAILED && discard(s);
+    bool going = proceed(s, sent);
     nl_spin_lock(&c->lock);
-    if (!over && (share || sent == NL_FLUSH_SHARE)) {
+    if (going && (more || sent == NL_FLUSH_SHARE)) {
         nl_tcp_dirty(s);
     }
-    return !over;
+    return going;
 }
 
 void nl_linger_pump(nl_tcp *s)
@@ -233,7 +285,7 @@ void nl_linger_begin(nl_tcp *s, bool unread)
 {
     nl_chain *c = &s->chain;
     c->shut = true;
-    s->state |= unread || s->rerr == NL_ETCPREADOVERFLOW ? UNREAD : 0;
+    s->state |= unread || s->rerr == NL_ETCPREADOVERFLOW ? EARNEST : 0;
     /* Nothing was sent that a reset could destroy, or no input can come. */
     if (c->added == 0 || c->err || (s->rerr && s->rerr != NL_ETCPREADOVERFLOW)) {
         s->state |= DEAF;
@@ -251,8 +303,13 @@ static void too_late(nl_tcp *s)
 int nl_linger_holding(void)
 {
     sweep(&closing); /* after nl_linger_hurry the timer may be set too late */
+    int64_t now = nl_now_ns();
+    int n = 0;
     nl_mutex_lock(closing.lock);
-    int n = (int)closing.count;
+    for (nl_list *i = closing.list.next; i != &closing.list; i = i->next) {
+        nl_tcp *s = nl_container_of(i, nl_tcp, u.due.node);
+        n += s->u.due.earnest || now - s->u.due.since < SHORT_NS;
+    }
     nl_mutex_unlock(closing.lock);
     return n;
 }
@@ -274,7 +331,7 @@ void nl_linger_pause(nl_tcp *s)
 {
     atomic_fetch_or_explicit(&s->flags, NL_TCP_PAUSED | NL_TCP_WANT, memory_order_acq_rel);
     s->state |= LISTED;
-    add(&paused, s, nl_now_ns() + PAUSE_NS);
+    add(&paused, s, PAUSE_NS, true);
 }
 
 static void resume(nl_tcp *s)

@@ -98,10 +98,12 @@ int nl_tcp_local(nl_tcp *s, nl_addr *out);
 int nl_tcp_remote(nl_tcp *s, nl_addr *out);
 
 /*
- * Ends the owner's use of s (the pointer is dead for the caller).  What was written is sent in the
- * background for at most NL_TCP_LINGER_NS (NL_TCP_LINGER_EXIT_NS after nl_sched_exit); if
- * input is unread, the descriptor is kept half open until the peer has seen the output, so
- * that no reset destroys it.  Requests still pending after that end with ETCPSCLOSED... as do those of an aborted one.
+ * Ends the owner's use of s (the pointer is dead for the caller).  What was written is sent in
+ * the background, for at most NL_TCP_LINGER_NS (NL_TCP_LINGER_EXIT_NS after nl_sched_exit); the process does not
+ * end before.  Then the stream is shut down for writing, and the descriptor closed when the peer has
+ * ended too, within the same limit: input that nobody reads would make the kernel reset the
+ * connection and destroy output that the peer has not seen yet.  Requests of output that did not leave
+ * end with ETCPSCLOSED.
  */
 void nl_tcp_close(nl_tcp *s);
 #define NL_TCP_LINGER_NS ((int64_t)5000000000)

@@ -74,7 +74,8 @@ struct nl_tcp {
     union {
         struct { /* under the lock of linger.c */
             nl_list node;
-            int64_t at;
+            int64_t since, at;
+            bool earnest;
         } due;
         nl_grave grave; /* once no reference is left */
     } u;

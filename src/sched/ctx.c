@@ -190,10 +190,19 @@ void nl_ctx_charge(nl_ctx *c, unsigned messages, unsigned bytes)
     nl_self->byte_budget -= (int)(bytes < NL_DISPATCH_BYTES ? bytes : NL_DISPATCH_BYTES);
 }
 
+#define LOCAL_STREAK 8
+
 static nl_msg *next_message(nl_ctx *c)
 {
     nl_msg *m = c->local_first;
     if (nl_unlikely(m != NULL)) {
+        if (++c->local_streak > LOCAL_STREAK) {
+            c->local_streak = 0;
+            nl_msg *sent = nl_mailbox_pop(&c->mbox);
+            if (sent) {
+                return sent;
+            }
+        }
         c->local_first = atomic_load_explicit(&m->next, memory_order_relaxed);
         if (!c->local_first) {
             c->local_last = NULL;

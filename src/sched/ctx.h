@@ -35,6 +35,11 @@ typedef struct nl_ctx_ops {
     void (*fini)(nl_ctx *c, const char *reason);
     /* Frees the memory; on any worker, in no context. */
     void (*free)(nl_ctx *c);
+    /*
+     * May be NULL.  By the monitor's thread, while the context runs: its dispatch has been going
+     * on for a tick of the monitor, and again for each further one.
+     */
+    void (*slow)(nl_ctx *c);
     /* Name for logs; any thread, while the context lives. */
     const char *(*name)(const nl_ctx *c);
 } nl_ctx_ops;
@@ -46,6 +51,7 @@ struct nl_ctx {
 
     /* Consumer side: only the worker that runs the context. */
     nl_msg *local_first, *local_last; /* nl_ctx_defer */
+    unsigned local_streak;            /* deferred ones run in a row: they may not starve the mailbox */
     nl_timers timers;
     nl_timer wake;    /* this context's place in the heap of worker wake_worker (under its timer lock) */
     atomic_int wake_worker; /* -1: in none; set to -1 by whoever fires it */
@@ -85,7 +91,7 @@ uint64_t nl_ctx_mailbox_len(const nl_ctx *c);
 #define NL_MAILBOX_MAX (1u << 26)
 void nl_ctx_set_mailbox_max(uint64_t max);
 
-/* From within the context's own turn: runs m after what is running now, before further messages of the mailbox. */
+/* From within the context's own turn: runs m after what is running now, before most further messages of the mailbox. */
 void nl_ctx_defer(nl_ctx *c, nl_msg *m);
 
 /* From within: the context ends after the message now running.  reason NULL = "exit"; copied. */

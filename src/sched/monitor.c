@@ -41,10 +41,13 @@ static void look_at(nl_worker *w, seen *s, int64_t now)
     } else {
         atomic_store(&w->stuck, true);
         nl_wake_for_rescue();
+        if (c->ops->slow) {
+            c->ops->slow(c);
+        }
         if (now - s->since > WARN_NS && !s->warned) {
             s->warned = true;
-            nl_log(NULL, "context %llu has been running for %.1f s without giving way; its worker serves nobody else",
-                   (unsigned long long)c->slot.id, (double)(now - s->since) / 1e9);
+            nl_log(NULL, "context %llu (%s) has been running for %.1f s without giving way; its worker serves nobody else",
+                   (unsigned long long)c->slot.id, c->ops->name(c), (double)(now - s->since) / 1e9);
         }
     }
     nl_qsbr_leave();

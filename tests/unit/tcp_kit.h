@@ -316,4 +316,112 @@ static inline nl_thread *peer_start(void (*fn)(void *), void *arg)
     return t;
 }
 
+/* --- One server, one peer with a script ---------------------------------------------------- */
+
+typedef struct script {
+    const plan *server;
+    void (*peer)(struct script *t);
+    int port;
+    nl_thread *thread;
+    int workers;
+    uint64_t chaos;
+    atomic_int stage; /* for the two to keep step */
+} script;
+
+static inline void script_peer(void *arg)
+{
+    script *t = arg;
+    t->peer(t);
+}
+
+static inline void script_listen(actor *a)
+{
+    script *t = a->arg;
+    kit_listen(a, &t->port);
+    t->thread = peer_start(script_peer, t);
+}
+
+static inline void script_make(void *arg)
+{
+    script *t = arg;
+    actor_new(t->server, t);
+}
+
+static inline int64_t play(script *t, const plan *server, void (*peer)(script *))
+{
+    plan p = *server;
+    p.begin = p.begin ? p.begin : script_listen;
+    t->server = &p;
+    t->peer = peer;
+    t->workers = t->workers ? t->workers : 2;
+    int64_t took = kit_run(t->workers, t->chaos, script_make, t);
+    if (t->thread) {
+        nl_thread_join(t->thread);
+    }
+    return took;
+}
+
+static inline void await(script *t, int stage)
+{
+    while (atomic_load(&t->stage) < stage) {
+        nap(100000);
+    }
+}
+
+/* Reads one piece into a string of the test's; the result of the read. */
+static inline int take(conn *k, char *out, size_t size)
+{
+    const unsigned char *p;
+    uint32_t n;
+    int r = nl_tcp_read(k->tcp, &p, &n);
+    if (r == 1) {
+        cr_assert_lt(n, size);
+        memcpy(out, p, n);
+        out[n] = '\0';
+    }
+    return r;
+}
+
+/* --- Requests ------------------------------------------------------------------------------ */
+
+/* Written after what they count: told_next is the number told, a->plan->note hears of each. */
+typedef struct told {
+    nl_wreq req;
+    uint64_t number;
+} told;
+
+static uint64_t told_next, told_errors;
+static int told_error;
+
+static inline void told_run(nl_ctx *c, nl_msg *m)
+{
+    told *w = (told *)nl_container_of(m, nl_wreq, msg);
+    actor *a = (actor *)c;
+    cr_assert_eq(w->number, told_next, "in the order written");
+    told_next++;
+    told_errors += w->req.err != 0;
+    told_error = w->req.err;
+    nl_free(w);
+    if (a->plan->note) {
+        a->plan->note(a, told_next);
+    }
+}
+
+static inline void told_drop(nl_msg *m)
+{
+    told_next++;
+    nl_free(nl_container_of(m, nl_wreq, msg));
+}
+
+static const nl_msg_ops told_ops = {told_run, told_drop};
+
+static inline nl_wreq *told_new(actor *a, uint64_t number)
+{
+    told *w = nl_calloc(sizeof(*w));
+    w->req.msg.ops = &told_ops;
+    w->req.ctx = a->ctx.slot.id;
+    w->number = number;
+    return &w->req;
+}
+
 #endif

@@ -1,0 +1,644 @@
+/*
+ * pack.c - the serialiser; see pack.h
+ *
+ * A value is a tag byte and what the tag says.  Nothing called while packing raises: refusals
+ * come back as a result, the builder is freed, and only then is the error raised.
+ *
+ * A table is packed in one walk of lua_next: as long as the keys come as 1, 2, 3 … only the
+ * values are written; from the first other key on, pairs of key and value.  Both counts stand in
+ * front, so the receiver makes the table in its final size.
+ */
+#include "lua/pack.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "lua/lctx.h"
+
+enum {
+    T_NIL,
+    T_FALSE,
+    T_TRUE,
+    T_NUMBER, /* 8 bytes, as in memory */
+    T_STR8,   /* length in 1 byte, bytes */
+    T_STR32,  /* length in 4 bytes, bytes */
+    T_TABLE,  /* 4 bytes number of list values, 4 of pairs; values; pairs */
+    T_REF,    /* 4 bytes: the how-manieth table of this message, from 0 */
+    T_BUFFER, /* a buf_record */
+    T_INT64,  /* 8 bytes */
+    T_UINT64
+};
+
+typedef struct buf_record {
+    nl_buf view;   /* with a reference of the message's own */
+    uint32_t prev; /* the one before, + 1 */
+} buf_record;
+
+#define LUA_TCDATA_ 10 /* lua_type of a cdata; LuaJIT's headers do not name it */
+#define INLINE_SIZE 512
+/* Where a message's data begin: what is behind a nl_packed's last member is theirs, not padding. */
+#define DATA_AT (offsetof(nl_umsg, body) + offsetof(nl_packed, data))
+#define LINEAR 16 /* tables that are found by looking at each */
+
+/* ------------------------------------------------------------------ the builder */
+
+typedef struct builder {
+    lua_State *L;
+    unsigned char *p; /* data; the heap block has room for the message's head in front */
+    uint32_t len, cap;
+    bool heap;
+    nl_packed head; /* of the message to be */
+    /* Every table met so far, in order; open ones are on the path from the argument to here. */
+    struct {
+        const void *table;
+        bool open;
+    } first[LINEAR], *all;
+    uint32_t ntables, tables_cap;
+    uint32_t *hash; /* of indices + 1 into all, once there are more than LINEAR */
+    uint32_t hash_size;
+    int depth;
+    /* Why it was refused: where, grown backwards from the end as the recursion returns, and what. */
+    char path[256];
+    size_t path_at;
+    bool cut; /* outer keys were left out of it */
+    char what[96];
+    unsigned char inside[INLINE_SIZE];
+} builder;
+
+static bool reserve(builder *b, size_t n)
+{
+    if (nl_likely(n <= b->cap - b->len)) {
+        return true;
+    }
+    size_t cap = (size_t)b->cap * 2;
+    while (cap - b->len < n) {
+        cap *= 2;
+    }
+    if (cap > NL_BUF_MAX) {
+        snprintf(b->what, sizeof b->what, "makes the message longer than %u bytes", NL_BUF_MAX);
+        return false;
+    }
+    unsigned char *block = nl_try_malloc(DATA_AT + cap);
+    if (!block) {
+        snprintf(b->what, sizeof b->what, "needs more memory than there is");
+        return false;
+    }
+    memcpy(block + DATA_AT, b->p, b->len);
+    if (b->heap) {
+        nl_free(b->p - DATA_AT);
+    }
+    b->p = block + DATA_AT;
+    b->cap = (uint32_t)cap;
+    b->heap = true;
+    return true;
+}
+
+/* Tag and n bytes behind it; room was reserved. */
+static inline void put(builder *b, int tag, const void *v, size_t n)
+{
+    b->p[b->len] = (unsigned char)tag;
+    memcpy(b->p + b->len + 1, v, n);
+    b->len += (uint32_t)(1 + n);
+}
+
+static void release_buffers(unsigned char *data, uint32_t last)
+{
+    while (last) {
+        buf_record r;
+        memcpy(&r, data + last - 1, sizeof r);
+        nl_buf_release(&r.view);
+        last = r.prev;
+    }
+}
+
+static void builder_fini(builder *b)
+{
+    if (b->heap) {
+        nl_free(b->p - DATA_AT);
+    }
+    if (b->all != b->first) {
+        nl_free(b->all);
+    }
+    nl_free(b->hash);
+}
+
+/* ------------------------------------------------------------------ tables met before */
+
+static inline uint32_t hash_of(const void *p, uint32_t size)
+{
+    return (uint32_t)(((uintptr_t)p >> 4) * 0x9e3779b97f4a7c15u >> 32) & (size - 1);
+}
+
+static void hash_add(builder *b, uint32_t i)
+{
+    uint32_t at = hash_of(b->all[i].table, b->hash_size);
+    while (b->hash[at]) {
+        at = (at + 1) & (b->hash_size - 1);
+    }
+    b->hash[at] = i + 1;
+}
+
+/* Index of a table met before, or -1. */
+static int64_t find_table(builder *b, const void *t)
+{
+    if (b->ntables <= LINEAR) {
+        for (uint32_t i = 0; i < b->ntables; i++) {
+            if (b->all[i].table == t) {
+                return i;
+            }
+        }
+        return -1;
+    }
+    for (uint32_t at = hash_of(t, b->hash_size); b->hash[at]; at = (at + 1) & (b->hash_size - 1)) {
+        if (b->all[b->hash[at] - 1].table == t) {
+            return b->hash[at] - 1;
+        }
+    }
+    return -1;
+}
+
+static uint32_t add_table(builder *b, const void *t)
+{
+    if (b->ntables == b->tables_cap) {
+        uint32_t cap = b->tables_cap * 2;
+        void *old = b->all == b->first ? NULL : b->all;
+        b->all = nl_realloc(old, cap * sizeof *b->all);
+        if (!old) {
+            memcpy(b->all, b->first, sizeof b->first);
+        }
+        b->tables_cap = cap;
+        b->hash_size = cap * 2;
+        nl_free(b->hash);
+        b->hash = nl_calloc(b->hash_size * sizeof *b->hash);
+        for (uint32_t i = 0; i < b->ntables; i++) {
+            hash_add(b, i);
+        }
+    }
+    uint32_t i = b->ntables++;
+    b->all[i].table = t;
+    b->all[i].open = true;
+    if (b->hash) {
+        hash_add(b, i);
+    }
+    return i;
+}
+
+/* ------------------------------------------------------------------ refusals */
+
+/* Bytes at the path's front that are kept free for the argument's number and what was left out. */
+#define PATH_FRONT 24
+
+static void prepend(builder *b, const char *s, size_t n)
+{
+    b->path_at -= n;
+    memcpy(b->path + b->path_at, s, n);
+}
+
+/* The key at idx, as it would be written behind a table. */
+static void prepend_key(builder *b, int idx)
+{
+    lua_State *L = b->L;
+    char buf[80];
+    int n;
+    if (lua_type(L, idx) == LUA_TSTRING) {
+        size_t len;
+        const char *s = lua_tolstring(L, idx, &len);
+        bool name = len > 0 && len < 60 && !(s[0] >= '0' && s[0] <= '9');
+        for (size_t i = 0; name && i < len; i++) {
+            name = s[i] == '_' || (s[i] >= '0' && s[i] <= '9') || ((s[i] | 32) >= 'a' && (s[i] | 32) <= 'z');
+        }
+        n = name ? snprintf(buf, sizeof buf, ".%s", s) : snprintf(buf, sizeof buf, "[\"%.60s\"]", s);
+    } else if (lua_type(L, idx) == LUA_TNUMBER) {
+        n = snprintf(buf, sizeof buf, "[%.14g]", lua_tonumber(L, idx));
+    } else if (lua_type(L, idx) == LUA_TBOOLEAN) {
+        n = snprintf(buf, sizeof buf, "[%s]", lua_toboolean(L, idx) ? "true" : "false");
+    } else {
+        n = snprintf(buf, sizeof buf, "[a %s]", luaL_typename(L, idx));
+    }
+    size_t len = (size_t)n < sizeof buf ? (size_t)n : sizeof buf - 1;
+    if (b->cut || b->path_at - PATH_FRONT < len) {
+        b->cut = true; /* too long a path keeps its innermost end */
+    } else {
+        prepend(b, buf, len);
+    }
+}
+
+static bool refuse(builder *b, const char *what)
+{
+    snprintf(b->what, sizeof b->what, "%s", what);
+    return false;
+}
+
+static bool refuse_type(builder *b, int idx, const char *role)
+{
+    const char *type = luaL_typename(b->L, idx);
+    const char *article = strchr("aeio", type[0]) ? "an" : "a";
+    snprintf(b->what, sizeof b->what, "%s%s %s", role, article, type);
+    return false;
+}
+
+/* ------------------------------------------------------------------ cdata */
+
+static const char cdata_key = 0;
+
+/*
+ * Pushes a table {kind = function(v) → "i", "u" or nil, i = int64_t type, u = uint64_t type}
+ * made once per state.  Runs under pcall.
+ */
+static int make_cdata_helper(lua_State *L)
+{
+    static const char code[] = "local ffi = ...\n"
+                               "local i, u = ffi.typeof('int64_t'), ffi.typeof('uint64_t')\n"
+                               "return function(v)\n"
+                               "  return ffi.istype(i, v) and 1 or ffi.istype(u, v) and 2 or 0\n"
+                               "end, i, u\n";
+    lua_createtable(L, 3, 0);
+    if (luaL_loadbuffer(L, code, sizeof code - 1, "=pack")) {
+        return lua_error(L);
+    }
+    nl_require_ffi(L);
+    lua_call(L, 1, 3);
+    for (int i = 3; i >= 1; i--) {
+        lua_rawseti(L, -1 - i, i);
+    }
+    lua_pushlightuserdata(L, (void *)&cdata_key);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, LUA_REGISTRYINDEX);
+    return 1;
+}
+
+/* Leaves the helper table on the stack; 0, or an error with its message there. */
+static int cdata_helper(lua_State *L)
+{
+    lua_pushlightuserdata(L, (void *)&cdata_key);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    if (lua_istable(L, -1)) {
+        return 0;
+    }
+    lua_pop(L, 1);
+    lua_pushcfunction(L, make_cdata_helper);
+    return lua_pcall(L, 0, 1, 0);
+}
+
+/* 1: int64_t, 2: uint64_t, 0: another cdata. */
+static int cdata_kind(lua_State *L, int idx)
+{
+    int kind = 0;
+    if (cdata_helper(L) == 0) {
+        lua_rawgeti(L, -1, 1);
+        lua_pushvalue(L, idx);
+        if (lua_pcall(L, 1, 1, 0) == 0) {
+            kind = (int)lua_tointeger(L, -1);
+        }
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+    return kind;
+}
+
+/* ------------------------------------------------------------------ packing */
+
+static bool pack_value(builder *b, int idx);
+
+static bool pack_key(builder *b, int idx)
+{
+    switch (lua_type(b->L, idx)) {
+    case LUA_TSTRING:
+    case LUA_TNUMBER:
+    case LUA_TBOOLEAN:
+        return pack_value(b, idx);
+    default:
+        return refuse_type(b, idx, "has as key ");
+    }
+}
+
+static bool pack_table(builder *b, int idx)
+{
+    lua_State *L = b->L;
+    const void *t = lua_topointer(L, idx);
+    int64_t known = find_table(b, t);
+    if (known >= 0) {
+        if (b->all[known].open) {
+            return refuse(b, "is part of a cycle");
+        }
+        uint32_t ref = (uint32_t)known;
+        b->head.shares = true;
+        if (!reserve(b, 1 + sizeof ref)) {
+            return false;
+        }
+        put(b, T_REF, &ref, sizeof ref);
+        return true;
+    }
+    if (b->depth == NL_PACK_DEPTH) {
+        return refuse(b, "is nested more than 100 levels deep");
+    }
+    if (!lua_checkstack(L, 6) || !reserve(b, 9)) {
+        return b->what[0] ? false : refuse(b, "needs more stack than there is");
+    }
+    uint32_t me = add_table(b, t);
+    uint32_t at = b->len, count[2] = {0, 0};
+    put(b, T_TABLE, count, sizeof count);
+    b->depth++;
+    lua_pushnil(L);
+    while (lua_next(L, idx)) {
+        int value = lua_gettop(L), key = value - 1;
+        bool list = count[1] == 0 && lua_type(L, key) == LUA_TNUMBER &&
+                    lua_tonumber(L, key) == (lua_Number)count[0] + 1;
+        count[list ? 0 : 1]++;
+        if ((!list && !pack_key(b, key)) || !pack_value(b, value)) {
+            prepend_key(b, key);
+            lua_settop(L, key - 1);
+            return false;
+        }
+        lua_settop(L, key);
+    }
+    b->depth--;
+    b->all[me].open = false;
+    memcpy(b->p + at + 1, count, sizeof count);
+    return true;
+}
+
+static bool pack_buffer(builder *b, nl_buf *v)
+{
+    if (!reserve(b, 1 + sizeof(buf_record))) {
+        return false;
+    }
+    buf_record r = {.view = nl_buf_share(v), .prev = b->head.buf_last};
+    b->head.buf_last = b->len + 2;
+    put(b, T_BUFFER, &r, sizeof r);
+    return true;
+}
+
+static bool pack_cdata(builder *b, int idx)
+{
+    int kind = lua_checkstack(b->L, 6) ? cdata_kind(b->L, idx) : 0;
+    if (!kind) {
+        return refuse(b, "is a cdata that is no 64-bit integer");
+    }
+    if (!reserve(b, 9)) {
+        return false;
+    }
+    put(b, kind == 1 ? T_INT64 : T_UINT64, lua_topointer(b->L, idx), 8);
+    return true;
+}
+
+static bool pack_value(builder *b, int idx)
+{
+    lua_State *L = b->L;
+    switch (lua_type(L, idx)) {
+    case LUA_TNIL:
+    case LUA_TNONE:
+    case LUA_TBOOLEAN:
+        if (!reserve(b, 1)) {
+            return false;
+        }
+        b->p[b->len++] = (unsigned char)(lua_type(L, idx) != LUA_TBOOLEAN ? T_NIL : lua_toboolean(L, idx) ? T_TRUE : T_FALSE);
+        return true;
+    case LUA_TNUMBER: {
+        lua_Number n = lua_tonumber(L, idx);
+        if (!reserve(b, 9)) {
+            return false;
+        }
+        put(b, T_NUMBER, &n, sizeof n);
+        return true;
+    }
+    case LUA_TSTRING: {
+        size_t n;
+        const char *s = lua_tolstring(L, idx, &n);
+        if (!reserve(b, n + 5)) {
+            return false;
+        }
+        if (n < 256) {
+            b->p[b->len] = T_STR8;
+            b->p[b->len + 1] = (unsigned char)n;
+            b->len += 2;
+        } else {
+            uint32_t n32 = (uint32_t)n;
+            put(b, T_STR32, &n32, sizeof n32);
+        }
+        memcpy(b->p + b->len, s, n);
+        b->len += (uint32_t)n;
+        return true;
+    }
+    case LUA_TTABLE:
+        return pack_table(b, idx);
+    case LUA_TUSERDATA: {
+        nl_buf *v = nl_buffer_test(L, idx);
+        return v ? pack_buffer(b, v) : refuse_type(b, idx, "is ");
+    }
+    case LUA_TCDATA_:
+        return pack_cdata(b, idx);
+    default:
+        return refuse_type(b, idx, "is ");
+    }
+}
+
+static int raise(builder *b, int argument)
+{
+    char text[sizeof b->path + sizeof b->what + 32];
+    snprintf(text, sizeof text, "[%d]%.*s %s", argument, (int)(sizeof b->path - b->path_at), b->path + b->path_at,
+             b->what);
+    lua_State *L = b->L;
+    release_buffers(b->p, b->head.buf_last);
+    builder_fini(b);
+    return luaL_error(L, "ETRANSTYPE: %s", text);
+}
+
+static size_t block_size(const nl_packed *p)
+{
+    return DATA_AT + p->cap;
+}
+
+static void block_free(nl_umsg *m)
+{
+    nl_pool_free(m, block_size(&m->body)); /* a block over NL_POOL_MAX is malloc's, wherever it was made */
+}
+
+nl_umsg *nl_umsg_pack(lua_State *L, int first, int last, int argbase, nl_umsg *old)
+{
+    builder b;
+    b.L = L;
+    b.p = b.inside;
+    b.len = 0;
+    b.cap = INLINE_SIZE;
+    b.heap = false;
+    b.head = (nl_packed){0};
+    b.all = b.first;
+    b.ntables = 0;
+    b.tables_cap = LINEAR;
+    b.hash = NULL;
+    b.depth = 0;
+    b.path_at = sizeof b.path;
+    b.cut = false;
+    b.what[0] = 0;
+    if (nl_unlikely(last - first >= NL_PACK_VALUES)) {
+        luaL_error(L, "too many values for one message (at most %d)", NL_PACK_VALUES);
+    }
+    for (int i = first; i <= last; i++) {
+        if (nl_unlikely(!pack_value(&b, i))) {
+            raise(&b, i - first + argbase);
+        }
+    }
+    nl_umsg *m;
+    if (old && b.len <= old->body.cap) {
+        release_buffers(old->body.data, old->body.buf_last);
+        m = old;
+        old = NULL;
+        memcpy(m->body.data, b.p, b.len);
+    } else if (b.heap && DATA_AT + b.cap > NL_POOL_MAX) {
+        m = (nl_umsg *)(void *)(b.p - DATA_AT);
+        m->body.cap = b.cap;
+        b.heap = false; /* the message's now */
+    } else {
+        m = nl_pool_alloc(DATA_AT + b.len);
+        m->body.cap = b.len;
+        memcpy(m->body.data, b.p, b.len);
+    }
+    m->body.len = b.len;
+    m->body.buf_last = b.head.buf_last;
+    m->body.nvalues = (uint16_t)(last < first ? 0 : last - first + 1);
+    m->body.shares = b.head.shares;
+    if (nl_unlikely(b.heap || b.all != b.first || b.hash)) {
+        builder_fini(&b);
+    }
+    if (old) {
+        nl_umsg_free(old);
+    }
+    return m;
+}
+
+void nl_umsg_free(nl_umsg *m)
+{
+    release_buffers(m->body.data, m->body.buf_last);
+    block_free(m);
+}
+
+/* ------------------------------------------------------------------ unpacking */
+
+typedef struct reader {
+    lua_State *L;
+    const unsigned char *p;
+    int seen; /* stack index of the list of tables made so far, 0: nobody will ask */
+    uint32_t ntables;
+} reader;
+
+static inline uint32_t get32(reader *r)
+{
+    uint32_t v;
+    memcpy(&v, r->p, sizeof v);
+    r->p += sizeof v;
+    return v;
+}
+
+static void unpack_value(reader *r);
+
+static void unpack_table(reader *r)
+{
+    lua_State *L = r->L;
+    uint32_t list = get32(r), pairs = get32(r);
+    luaL_checkstack(L, 4, "message nested too deep");
+    lua_createtable(L, (int)list, (int)pairs);
+    if (r->seen) {
+        lua_pushvalue(L, -1);
+        lua_rawseti(L, r->seen, (int)++r->ntables);
+    }
+    for (uint32_t i = 1; i <= list; i++) {
+        unpack_value(r);
+        lua_rawseti(L, -2, (int)i);
+    }
+    for (uint32_t i = 0; i < pairs; i++) {
+        unpack_value(r);
+        unpack_value(r);
+        lua_rawset(L, -3);
+    }
+}
+
+static void unpack_int64(reader *r, int type)
+{
+    lua_State *L = r->L;
+    luaL_checkstack(L, 6, "message nested too deep");
+    if (cdata_helper(L)) {
+        lua_error(L);
+    }
+    lua_rawgeti(L, -1, type);
+    lua_call(L, 0, 1);
+    memcpy((void *)(uintptr_t)lua_topointer(L, -1), r->p, 8);
+    r->p += 8;
+    lua_remove(L, -2);
+}
+
+static void unpack_value(reader *r)
+{
+    lua_State *L = r->L;
+    size_t n;
+    switch (*r->p++) {
+    case T_NIL:
+        lua_pushnil(L);
+        break;
+    case T_FALSE:
+        lua_pushboolean(L, 0);
+        break;
+    case T_TRUE:
+        lua_pushboolean(L, 1);
+        break;
+    case T_NUMBER: {
+        lua_Number v;
+        memcpy(&v, r->p, sizeof v);
+        r->p += sizeof v;
+        lua_pushnumber(L, v);
+        break;
+    }
+    case T_STR8:
+        n = *r->p++;
+        lua_pushlstring(L, (const char *)r->p, n);
+        r->p += n;
+        break;
+    case T_STR32:
+        n = get32(r);
+        lua_pushlstring(L, (const char *)r->p, n);
+        r->p += n;
+        break;
+    case T_TABLE:
+        unpack_table(r);
+        break;
+    case T_REF:
+        lua_rawgeti(L, r->seen, (int)get32(r) + 1);
+        break;
+    case T_BUFFER: {
+        buf_record rec;
+        memcpy(&rec, r->p, sizeof rec);
+        r->p += sizeof rec;
+        nl_buf mine = nl_buf_share(&rec.view);
+        nl_buffer_push_buf(L, &mine);
+        break;
+    }
+    case T_INT64:
+        unpack_int64(r, 2);
+        break;
+    case T_UINT64:
+        unpack_int64(r, 3);
+        break;
+    default:
+        nl_assert(false, "a message holds what pack.c wrote");
+    }
+}
+
+int nl_umsg_unpack(lua_State *L, const nl_umsg *m)
+{
+    int n = m->body.nvalues;
+    luaL_checkstack(L, n + 8, "too many values in a message");
+    reader r = {.L = L, .p = m->body.data};
+    if (nl_unlikely(m->body.shares)) {
+        lua_createtable(L, 8, 0);
+        r.seen = lua_gettop(L);
+    }
+    for (int i = 0; i < n; i++) {
+        unpack_value(&r);
+    }
+    if (r.seen) {
+        lua_remove(L, r.seen);
+    }
+    return n;
+}
