@@ -31,7 +31,7 @@ EXPLAINED = {
     "nl.handle": "handle", "nl.ref": "handle or name", "nl.fd": "fd", "nl.err": "error code", "nl.seconds": "seconds",
     "nl.data": "bytes", "nl.value": "value",
 }
-OTHERS = {"nl.code": "error code", "tcp.socket": "socket", "timer.id": "timer", "any": "any value", "table": "table"}
+OTHERS = {"nl.code": "error code", "tcp.socket": "socket", "timer.id": "timer (a number)", "any": "any value", "table": "table"}
 
 
 class Mistake(Exception):

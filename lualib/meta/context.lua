@@ -11,7 +11,7 @@
 ---booleans. Two references to one table arrive as two references to one table. Metatables are dropped. Buffers are shared,
 ---not copied. Anything else (a function, a coroutine, a socket, a table that contains itself) raises an error that begins with
 ---`ETRANSTYPE`, names the path to the value, and sends nothing: `[2].on_hit is a function` is the field `on_hit` of the
----second value.
+---call's second argument.
 ---
 ---A message that nobody is receiving yet waits in the mailbox. Messages from one context to another arrive in the order sent.
 ---@class contextlib
@@ -95,7 +95,7 @@ function context.destroy(handle, message) end
 ---Example:
 ---```lua
 ----- brief.lua
----timer.sleep(0.05)
+---timer.sleep(0.2)
 ---```
 ---```lua
 ---local h = assert(context.create("brief.lua"))
@@ -123,10 +123,11 @@ function context.wait(handle, timeout, callback) end
 
 ---Gives the calling context a name that is unique in the process. The name stands wherever a handle may, in every context.
 ---
----A context may bear several names. A name is free again when its context has ended.
+---A context may bear several names. A name is free again when its context has ended. To register one's own name again is harmless.
 ---
 ---Errors:
----- `ENAMETAKEN`: another context bears this name, or this one does already.
+---- `ENAMETAKEN`: another context bears this name.
+---- `EINVAL`: the name is empty.
 ---
 ---Example:
 ---```lua
@@ -137,7 +138,7 @@ function context.wait(handle, timeout, callback) end
 ---local ok, line = context.recv(0)
 ---print(line) --> disk full
 ---```
----@param name string Any bytes.
+---@param name string Any bytes, at least one.
 ---@return boolean result
 ---@return nl.err? err
 function context.register(name) end
@@ -174,7 +175,7 @@ function context.lookup(name) end
 ---
 ----- What cannot be sent raises, and nothing is sent.
 ---local ok, err = pcall(context.send, context.self, "ok", { on_hit = print })
----print(tostring(err):match("%[.*")) --> [2].on_hit is a function
+---print(tostring(err):match("%[.*")) --> [3].on_hit is a function
 ---```
 ---@param handle nl.ref Who gets it.
 ---@param data1 nl.value
@@ -272,6 +273,7 @@ function context.timed_query(handle, timeout, data1, ...) end
 ---
 ---Errors:
 ---- `ENOCONTEXT`: the asking context has ended.
+---- `EINVAL`: the session is that of a plain send (−1), which wants no reply.
 ---
 ---Example:
 ---```lua
@@ -454,7 +456,7 @@ function context.stats(handle) end
 ---What `context.stats` answers.
 ---@class context.stats
 ---@field mailbox integer Messages that wait to be received.
----@field handled integer Messages received so far.
+---@field handled integer Messages handled so far, those of the runtime (events of sockets, for instance) included.
 ---@field lua_bytes integer Memory of the Lua state, in bytes.
 ---@field c_bytes integer Memory outside the Lua state (buffers, waiting messages), in bytes.
 ---@field cpu number Processor time used, in seconds.
@@ -474,7 +476,7 @@ function context.stats(handle) end
 ---@field ETCPNOWSHARED 207 Writing by number to a socket of another context that is not write-shared.
 ---@field ETCPWRITELONG 208 The data is longer than `write_head_max`, or than the head can express.
 ---@field ETCPREADOVERFLOW 209 A frame longer than `read_head_max` has arrived; it ends reading.
----@field EWQUEUEFULL 210 More than `write_queue_max` bytes wait to be sent.
+---@field EWQUEUEFULL 210 The socket's queue is full: `write_queue_max` bytes or more wait to be sent.
 ---@field EMAILBOXFULL 211 Too many messages wait in the mailbox of the context.
 ---@field ESYNTAX 212 A Lua file does not compile; the text of the error is logged.
 ---@field EHOST 213 The host name is unknown.

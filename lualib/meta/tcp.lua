@@ -10,7 +10,7 @@
 ---a socket may read lines and write frames.
 ---
 ---*Backpressure.* While nobody reads from a socket, the runtime stops receiving, and in the end the peer's writes wait. What is
----written waits in the socket's queue until the peer takes it; when more than `write_queue_max` bytes wait, a write is
+---written waits in the socket's queue until the peer takes it; when `write_queue_max` bytes or more wait, a write is
 ---refused with `EWQUEUEFULL`.
 ---
 ---*Life.* A socket belongs to the context that made it, and is closed when that context ends, or when nothing refers to it any
@@ -48,7 +48,7 @@ tcp = {}
 ---  print(ok, addr, port) --> true 127.0.0.1 0
 ---end)
 ---```
----@param addr string An IPv4 address; `"0.0.0.0"` stands for all of this machine.
+---@param addr string An IPv4 address of this machine, or `"localhost"`; `"0.0.0.0"` or `"*"` for all that it has.
 ---@param port integer 0 to 65535. 0: any free one; `tcp.local_port` tells which.
 ---@param backlog? integer|tcp.listen_options How many connections may wait to be accepted (default: what the system allows), or a table of options.
 ---@return boolean result
@@ -74,7 +74,7 @@ function tcp.listen(addr, port, backlog, callback) end
 ---local ok, listener = assert(tcp.listen6("::1", 0))
 ---print(listener:local_addr()) --> ::1
 ---```
----@param addr string An IPv6 address; `"::"` stands for all of this machine.
+---@param addr string An IPv6 address of this machine, or `"localhost"`; `"::"` or `"*"` for all that it has.
 ---@param port integer 0 to 65535. 0: any free one.
 ---@param backlog? integer|tcp.listen_options
 ---@return boolean result
@@ -91,12 +91,14 @@ function tcp.listen6(addr, port, backlog, callback) end
 
 ---Listens on a Unix domain socket; on Windows on a named pipe.
 ---
----A file that an earlier server has left behind, and on which nobody listens, is replaced.
+---The socket's file stays when the listen socket is closed. A file that was left behind, and on which nobody listens, is replaced;
+---a file of another kind is not.
 ---
 ---Errors:
----- `EADDRINUSE`: somebody listens there.
+---- `EADDRINUSE`: somebody listens there, or the file is none of a socket.
 ---- `ENOENT`: the directory does not exist.
 ---- `EACCES`: the user may not make the file.
+---- `ENAMETOOLONG`: the path is too long.
 ---
 ---Example:
 ---```lua
@@ -226,7 +228,7 @@ function tcp.connect(host, port, timeout, callback) end
 ---@async
 ---@param host string An IPv6 address, or a host name.
 ---@param port integer 1 to 65535.
----@param timeout? nl.seconds
+---@param timeout? nl.seconds How long it may take in all.
 ---@return boolean result
 ---@return tcp.socket|nl.err connect_socket
 function tcp.connect6(host, port, timeout) end
@@ -253,7 +255,7 @@ function tcp.connect6(host, port, timeout, callback) end
 ---```
 ---@async
 ---@param sock_name string Path of the socket.
----@param timeout? nl.seconds
+---@param timeout? nl.seconds How long it may take in all.
 ---@return boolean result
 ---@return tcp.socket|nl.err connect_socket
 function tcp.connects(sock_name, timeout) end
@@ -645,6 +647,6 @@ function tcp.fd_src(fd) end
 ---@field write_head_bytes? 0|1|2|4 The same for what is written.
 ---@field write_head_endian? "L"|"B"
 ---@field write_head_max? integer The longest payload that is written; without framing there is no limit.
----@field write_queue_max? integer While more than this many bytes wait to be sent, a write is refused with `EWQUEUEFULL`. Default: 64 MiB.
+---@field write_queue_max? integer While this many bytes or more wait to be sent, a write is refused with `EWQUEUEFULL`. Default: 64 MiB.
 
 return tcp

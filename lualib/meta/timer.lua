@@ -9,8 +9,8 @@
 ---@class timerlib
 timer = {}
 
----Names an armed timer of the calling context. It is never used for another one.
----@class timer.id
+---Names a timer of the calling context: a number. It is never used for another timer of this context.
+---@alias timer.id integer
 
 ---Suspends the running coroutine. `timer.sleep(0)` lets everything else run that is ready.
 ---
