@@ -289,29 +289,35 @@ int nl_park(lua_State *L)
 /* ------------------------------------------------------------------ leaving for good */
 
 /* Every error that a script could catch would let it go on.  This one no handler sees, and the hook comes again. */
-static void leave_hook(lua_State *L, lua_Debug *ar)
+static int raise_unseen(lua_State *L)
+{
+    nl_lctx *lc = nl_lctx_of(L);
+    if (lc->slab) {
+        nl_slab_deny(lc->slab, true);
+        lua_newuserdata(L, 64);
+    }
+    return luaL_error(L, "the context has ended");
+}
+
+void nl_leave_hook(lua_State *L, lua_Debug *ar)
 {
     (void)ar;
+    nl_lctx *lc = nl_lctx_of(L);
+    if (!lc->cur) {
+        return; /* it has ended already, a finalizer runs */
+    }
+    lc->dying = true;
+    nl_ctx_end(&lc->ctx, atomic_load(&lc->ctx.kill_reason));
     if (lua_isyieldable(L)) {
         lua_yield(L, 0);
-        return;
+    } else {
+        raise_unseen(L);
     }
-    nl_lctx *lc = nl_lctx_of(L);
-    nl_slab_deny(lc->slab, true);
-    lua_newuserdata(L, 64);
-    luaL_error(L, "the context has ended");
 }
 
 int nl_leave(lua_State *L)
 {
-    nl_lctx *lc = nl_lctx_of(L);
-    lc->dying = true;
-    if (lua_isyieldable(L)) {
-        lua_sethook(L, leave_hook, LUA_MASKCOUNT, 1); /* for coroutines resumed by C functions */
-        return lua_yield(L, 0);
-    }
-    lua_sethook(L, leave_hook, LUA_MASKCOUNT, 1);
-    nl_slab_deny(lc->slab, true);
-    lua_newuserdata(L, 64);
-    return luaL_error(L, "the context has ended");
+    nl_lctx_of(L)->dying = true;
+    lua_sethook(L, nl_leave_hook, LUA_MASKCOUNT, 1);
+    return lua_isyieldable(L) ? lua_yield(L, 0) : raise_unseen(L);
 }

@@ -47,6 +47,9 @@ static inline const char *nl_co_mark(lua_State *co)
 enum { NL_WRAP_ENDED = 100, NL_WRAP_FAILED };
 int nl_wrap_fail(nl_lctx *lc, lua_State *P, lua_State *below);
 
+/* The hook by which a context that has to end stops whatever it is doing; set with a count of 1. */
+void nl_leave_hook(lua_State *L, lua_Debug *ar);
+
 /* Opens coroutine.resume, wrap, status and running in place of LuaJIT's. */
 void nl_colib_open(lua_State *L);
 

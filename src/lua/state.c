@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "lua/co.h"
 #include "lua/lib_context.h"
 #include "lua/libs.h"
 
@@ -204,7 +205,12 @@ void nl_lctx_slow(nl_ctx *c)
      * gets lost in a race is set again at the next tick.
      */
     lua_State *L = atomic_load_explicit(&lc->poke, memory_order_acquire);
-    if (L && lc->jit == NL_JIT_OFF && !lua_gethook(L)) {
+    if (!L) {
+        return;
+    }
+    if (atomic_load(&c->kill_posted)) {
+        lua_sethook(L, nl_leave_hook, LUA_MASKCOUNT, 1);
+    } else if (lc->jit == NL_JIT_OFF && !lua_gethook(L)) {
         lua_sethook(L, slow_hook, LUA_MASKCOUNT, 1);
     }
 }
