@@ -489,4 +489,3 @@ Test(tcp, nothing_is_received_while_nobody_reads)
 {
     play(&(script){0}, &(plan){.ready = deaf_ready, .timer = deaf_timer}, deaf_peer);
 }
-
