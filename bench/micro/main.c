@@ -17,10 +17,7 @@
 #define REPEATS_MAX 101
 
 static const micro *const tables[] = {
-    micro_mailbox, micro_runq, micro_timers, micro_slots, micro_pool, micro_frame, micro_chain,
-#ifdef MICRO_PACK
-    micro_pack,
-#endif
+    micro_mailbox, micro_runq, micro_timers, micro_slots, micro_pool, micro_frame, micro_chain, micro_pack,
 };
 
 static const char help[] =
@@ -112,10 +109,22 @@ static void one(const micro *m)
     }
 }
 
-static bool wanted(const char *name, char **begins, int n)
+static bool exists(const char *name)
+{
+    for (unsigned i = 0; i < nl_countof(tables); i++) {
+        for (const micro *m = tables[i]; m->name; m++) {
+            if (strcmp(m->name, name) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static bool wanted(const char *name, char **asked, int n)
 {
     for (int i = 0; i < n; i++) {
-        if (strncmp(name, begins[i], strlen(begins[i])) == 0) {
+        if (exists(asked[i]) ? strcmp(name, asked[i]) == 0 : strncmp(name, asked[i], strlen(asked[i])) == 0) {
             return true;
         }
     }

@@ -1,0 +1,1 @@
+"""The benchmark driver of nl-jit: see bench/README.md."""
