@@ -97,7 +97,7 @@ static lbuf *push_full(lua_State *L, nl_lctx *lc)
     return b;
 }
 
-static lbuf *test(lua_State *L, int idx)
+static lbuf *test(lua_State *L, nl_lctx *lc, int idx)
 {
     void *p = lua_touserdata(L, idx);
     if (!p || !lua_getmetatable(L, idx)) {
@@ -105,13 +105,12 @@ static lbuf *test(lua_State *L, int idx)
     }
     const void *mt = lua_topointer(L, -1);
     lua_pop(L, 1);
-    nl_lctx *lc = nl_lctx_of(L);
     return mt == lc->io.buf_small || mt == lc->io.buf_full ? p : NULL;
 }
 
 static lbuf *check(lua_State *L, int arg)
 {
-    lbuf *b = test(L, arg);
+    lbuf *b = test(L, nl_lctx_of(L), arg);
     if (nl_unlikely(!b)) {
         luaL_typerror(L, arg, "buffer");
     }
@@ -190,7 +189,7 @@ void nl_buffer_push_buf(lua_State *L, nl_buf *v)
 
 nl_buf *nl_buffer_test(lua_State *L, int idx)
 {
-    lbuf *b = test(L, idx);
+    lbuf *b = test(L, nl_lctx_of(L), idx);
     if (b && !b->v.block && b->v.len > 0 && to_block(L, idx, b, 0) < 0) {
         no_memory(L);
     }
@@ -199,25 +198,18 @@ nl_buf *nl_buffer_test(lua_State *L, int idx)
 
 const char *nl_check_bytes(lua_State *L, int arg, size_t *len, nl_buf **buf)
 {
+    lbuf *b = test(L, nl_lctx_of(L), arg);
+    if (b) {
+        *len = b->v.len;
+        *buf = b->v.block ? &b->v : NULL;
+        return (const char *)bytes(b);
+    }
     *buf = NULL;
-    switch (lua_type(L, arg)) {
-    case LUA_TSTRING:
-    case LUA_TNUMBER:
-        return lua_tolstring(L, arg, len);
-    case LUA_TUSERDATA: {
-        lbuf *b = test(L, arg);
-        if (b) {
-            *len = b->v.len;
-            *buf = b->v.block ? &b->v : NULL;
-            return (const char *)bytes(b);
-        }
-        break;
+    const char *s = lua_tolstring(L, arg, len); /* numbers too, as everywhere in Lua */
+    if (nl_unlikely(!s)) {
+        luaL_typerror(L, arg, "string or buffer");
     }
-    default:
-        break;
-    }
-    luaL_typerror(L, arg, "string or buffer");
-    return NULL;
+    return s;
 }
 
 /* --- the functions --------------------------------------------------------------------- */
@@ -400,7 +392,7 @@ static int buffer_concat(lua_State *L)
 
 static int buffer_gc(lua_State *L)
 {
-    return test(L, 1) ? buffer_release(L) : 0;
+    return test(L, nl_lctx_of(L), 1) ? buffer_release(L) : 0;
 }
 
 static const luaL_Reg functions[] = {

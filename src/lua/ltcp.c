@@ -45,18 +45,24 @@ nl_lsock *nl_lsock_push(lua_State *L, nl_lctx *lc, nl_tcp *t)
     return so;
 }
 
-nl_lsock *nl_lsock_check(lua_State *L, int arg)
+nl_lsock *nl_lsock_test(lua_State *L, nl_lctx *lc, int arg)
 {
     void *p = lua_touserdata(L, arg);
-    if (nl_likely(p && lua_getmetatable(L, arg))) {
-        const void *mt = lua_topointer(L, -1);
-        lua_pop(L, 1);
-        if (nl_likely(mt == nl_lctx_of(L)->io.sock)) {
-            return p;
-        }
+    if (!p || !lua_getmetatable(L, arg)) {
+        return NULL;
     }
-    luaL_typerror(L, arg, "tcp socket");
-    return NULL;
+    const void *mt = lua_topointer(L, -1);
+    lua_pop(L, 1);
+    return mt == lc->io.sock ? p : NULL;
+}
+
+nl_lsock *nl_lsock_check(lua_State *L, int arg)
+{
+    nl_lsock *so = nl_lsock_test(L, nl_lctx_of(L), arg);
+    if (nl_unlikely(!so)) {
+        luaL_typerror(L, arg, "tcp socket");
+    }
+    return so;
 }
 
 nl_lsock *nl_lsock_check_kind(lua_State *L, int arg, bool listener)

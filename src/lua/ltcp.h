@@ -66,7 +66,9 @@ static inline void nl_ring_remove(nl_list **ring, nl_list *node)
 
 /* Pushes an object for t, whose owner is this context; takes t over. */
 nl_lsock *nl_lsock_push(lua_State *L, nl_lctx *lc, nl_tcp *t);
-/* The socket at index arg, closed or not; raises for anything else. */
+/* The socket at index arg, closed or not, or NULL. */
+nl_lsock *nl_lsock_test(lua_State *L, nl_lctx *lc, int arg);
+/* The same; raises for anything else. */
 nl_lsock *nl_lsock_check(lua_State *L, int arg);
 /* The same for a connection or for a listener only. */
 nl_lsock *nl_lsock_check_kind(lua_State *L, int arg, bool listener);

@@ -208,11 +208,13 @@ static void await(lua_State *L, nl_lctx *lc, nl_lwrite *op, nl_wait *w)
 int nl_ltcp_write(lua_State *L)
 {
     nl_lctx *lc = nl_lctx_of(L);
-    target t = {0};
-    if (lua_type(L, 1) == LUA_TNUMBER) {
-        t.fd = check_fd(L, 1);
-    } else {
-        t.so = nl_lsock_check_kind(L, 1, false);
+    target t = {.so = nl_lsock_test(L, lc, 1)};
+    if (nl_unlikely(!t.so || t.so->u.listener)) {
+        if (lua_type(L, 1) == LUA_TNUMBER) {
+            t.fd = check_fd(L, 1);
+        } else {
+            nl_lsock_check_kind(L, 1, false); /* raises */
+        }
     }
     t.p = nl_check_bytes(L, 2, &t.n, &t.buf);
     int err, mode = lua_type(L, 3);
