@@ -257,7 +257,7 @@ void nl_dispatch(nl_worker *w, nl_ctx *c)
         w->budget = (int)(1 + nl_random(w) % NL_DISPATCH_MESSAGES);
     }
     w->byte_budget = NL_DISPATCH_BYTES;
-    atomic_store_explicit(&w->current, c, memory_order_relaxed);
+    atomic_store_explicit(&w->current, c, memory_order_release); /* the monitor looks at it */
     atomic_store_explicit(&w->dispatches, atomic_load_explicit(&w->dispatches, memory_order_relaxed) + 1,
                           memory_order_relaxed);
     if (nl_unlikely(atomic_load_explicit(&w->stuck, memory_order_relaxed))) {
