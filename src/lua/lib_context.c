@@ -9,6 +9,13 @@
 #include "base/os.h"
 #include "lua/state.h"
 
+/* A function that reads what another thread may be writing, and does not mind. */
+#if defined(__has_attribute)
+#define NL_RACY __attribute__((no_sanitize("thread")))
+#else
+#define NL_RACY
+#endif
+
 int nl_check_handle(lua_State *L, int arg, uint64_t *handle)
 {
     if (nl_likely(lua_type(L, arg) == LUA_TNUMBER)) {
@@ -213,22 +220,30 @@ static int lazy_field(lua_State *L)
 
 /* ------------------------------------------------------------------ stats */
 
-void nl_lstats_publish(nl_lctx *lc)
-{
-    nl_lstats *s = lc->stats;
-    atomic_store_explicit(&s->handled, lc->ctx.handled, memory_order_relaxed);
-    atomic_store_explicit(&s->pending, lc->msgs->npending, memory_order_relaxed);
-    atomic_store_explicit(&s->coroutines, lc->nroots, memory_order_relaxed);
-    atomic_store_explicit(&s->sockets, lc->nsockets, memory_order_relaxed);
-    atomic_store_explicit(&s->timers, nl_ltimers_count(lc), memory_order_relaxed);
-    atomic_store_explicit(&s->c_bytes, lc->c_bytes, memory_order_relaxed);
-    atomic_store_explicit(&s->cpu_ns, (uint64_t)nl_ctx_cpu_ns(&lc->ctx), memory_order_relaxed);
-}
-
 static void set_number(lua_State *L, const char *name, double n)
 {
     lua_pushnumber(L, n);
     lua_setfield(L, -2, name);
+}
+
+/*
+ * Another context may be running on another worker meanwhile: its counters are read as they
+ * are at some moment, which is all that figures can be.
+ */
+NL_RACY static void push_stats(lua_State *L, nl_lctx *lc)
+{
+    const volatile nl_lctx *v = lc;
+    const volatile nl_lmsgs *ms = lc->msgs;
+    const nl_slab *slab = atomic_load_explicit(&lc->slab_seen, memory_order_acquire);
+    lua_createtable(L, 0, 8);
+    set_number(L, "mailbox", (double)nl_ctx_mailbox_len(&lc->ctx) + ms->npending);
+    set_number(L, "handled", (double)v->ctx.handled);
+    set_number(L, "lua_bytes", slab ? (double)nl_slab_used(slab) : 0);
+    set_number(L, "c_bytes", (double)v->c_bytes);
+    set_number(L, "cpu", (double)nl_ctx_cpu_ns(&lc->ctx) / 1e9);
+    set_number(L, "coroutines", v->nroots);
+    set_number(L, "sockets", v->nsockets);
+    set_number(L, "timers", nl_ltimers_count(lc));
 }
 
 static int context_stats(lua_State *L)
@@ -245,21 +260,10 @@ static int context_stats(lua_State *L)
             return nl_push_err(L, err);
         }
     }
-    nl_lctx *of = (nl_lctx *)c;
-    if (of == lc) {
-        nl_lstats_publish(lc);
+    push_stats(L, (nl_lctx *)c);
+    if (!lc->slab) {
+        set_number(L, "lua_bytes", lua_gc(L, LUA_GCCOUNT, 0) * 1024.0); /* LuaJIT's own allocator */
     }
-    nl_lstats *s = of->stats;
-    const nl_slab *slab = atomic_load(&s->slab);
-    lua_createtable(L, 0, 8);
-    set_number(L, "mailbox", (double)nl_ctx_mailbox_len(c) + (double)atomic_load(&s->pending));
-    set_number(L, "handled", (double)atomic_load(&s->handled));
-    set_number(L, "lua_bytes", slab ? (double)nl_slab_used(slab) : of == lc ? lua_gc(L, LUA_GCCOUNT, 0) * 1024.0 : 0);
-    set_number(L, "c_bytes", (double)atomic_load(&s->c_bytes));
-    set_number(L, "cpu", (double)atomic_load(&s->cpu_ns) / 1e9);
-    set_number(L, "coroutines", (double)atomic_load(&s->coroutines));
-    set_number(L, "sockets", (double)atomic_load(&s->sockets));
-    set_number(L, "timers", (double)atomic_load(&s->timers));
     return 1;
 }
 
