@@ -25,6 +25,10 @@ local framing = {
     write_head_bytes = head, write_head_endian = "B",
 }
 
+-- How a connection ends when nothing is wrong on this side.
+local errno = context.errno
+local ordinary = { [errno.EEOF] = true, [errno.ECONNRESET] = true, [errno.EPIPE] = true }
+
 -- Called for each message, and once with the error when the stream ends.
 local function on_message(ok, message, socket)
     local err = message
@@ -33,7 +37,7 @@ local function on_message(ok, message, socket)
         ok, err = tcp.write(socket, message)
     end
     if not ok then
-        if err ~= context.errno.EEOF then
+        if not ordinary[err] then
             context.log("connection lost:", context.strerror(err))
         end
         tcp.close(socket)
