@@ -260,16 +260,16 @@ void nl_worker_loop(nl_worker *w)
     w->last_poll = nl_ticks();
     while (!atomic_load_explicit(&s->stop, memory_order_relaxed)) {
         w->tick++;
-        if (nl_unlikely(w->dispatch_start - w->last_poll > poll_ticks && w->dispatch_start > w->last_poll)) {
-            look(w);
-        }
         if (nl_unlikely(s->chaos)) {
             perturb(w);
         }
         nl_ctx *c = local_work(w);
         if (!c && !(c = search(w))) {
-            park(w);
+            park(w); /* which looks at the reactor anyway */
             continue;
+        }
+        if (nl_unlikely(w->dispatch_start - w->last_poll > poll_ticks && w->dispatch_start > w->last_poll)) {
+            look(w);
         }
         if (w->searching) {
             nl_search_found(w);
