@@ -166,24 +166,24 @@ void nl_buffer_push(lua_State *L, const void *data, size_t n)
     pay(L, lc);
 }
 
-void nl_buffer_push_buf(lua_State *L, nl_buf *v)
+void nl_buffer_push_buf(lua_State *L, nl_buf *b)
 {
     nl_lctx *lc = nl_lctx_of(L);
     nl_buf_release(&lc->io.pushing); /* left over only if a push below has raised once */
-    lc->io.pushing = *v;
-    *v = nl_buf_empty();
+    lc->io.pushing = *b;
+    *b = nl_buf_empty();
     uint32_t n = lc->io.pushing.len;
     if (n <= NL_BUFFER_SMALL) {
-        lbuf *b = push_small(L, lc, n);
-        memcpy(b->in, nl_buf_data(&lc->io.pushing), n);
-        b->v.len = n;
+        lbuf *o = push_small(L, lc, n);
+        memcpy(o->in, nl_buf_data(&lc->io.pushing), n);
+        o->v.len = n;
         nl_buf_release(&lc->io.pushing);
         return;
     }
-    lbuf *b = push_full(L, lc);
-    b->v = lc->io.pushing;
+    lbuf *o = push_full(L, lc);
+    o->v = lc->io.pushing;
     lc->io.pushing = nl_buf_empty();
-    account(lc, b);
+    account(lc, o);
     pay(L, lc);
 }
 
