@@ -217,6 +217,9 @@ static void park(nl_worker *w)
     }
     nl_qsbr_quiescent(w->qsbr);
     int64_t wait = park_time(w);
+    if (atomic_load_explicit(&w->next, memory_order_relaxed)) {
+        return; /* a burial has dropped a message, and somebody was told */
+    }
     nl_idle_park(&s->idle, w->index);
     if (atomic_load(&s->live) == 0) {
         end_if_over();
