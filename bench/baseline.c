@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #define EVENTS 256
-#define CHUNK (256u * 1024) /* read at once; a longer frame is put together in memory of its own */
+#define CHUNK ((size_t)256 * 1024) /* read at once; a longer frame is put together in memory of its own */
 
 /* Bytes that have to wait. */
 typedef struct bytes {

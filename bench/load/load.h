@@ -64,7 +64,7 @@ typedef struct conn {
     uint64_t opened; /* storm: when connect was called */
 } conn;
 
-#define LANE_IN (256u * 1024)
+#define LANE_IN ((size_t)256 * 1024)
 #define LANE_EVENTS 512
 
 typedef struct lane {

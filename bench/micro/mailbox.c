@@ -66,18 +66,22 @@ static void from(unsigned producers, uint64_t n)
     for (unsigned i = 0; i < producers; i++) {
         t[i] = micro_thread(produce, NULL);
     }
+    unsigned empty = 0;
     for (uint64_t got = 0; got < share * producers;) {
         nl_msg *m = nl_mailbox_pop(&box);
         if (m) {
             nl_pool_free(m, SIZE);
+            empty = 0;
             if (++got % 256 == 0) {
                 atomic_store_explicit(&taken, got / producers, memory_order_relaxed);
             }
-        } else {
-            nl_mailbox_idle(&box);
+        } else if (++empty < 64) {
             nl_cpu_relax();
+        } else {
+            nl_thread_yield(); /* the producer may be waiting for this processor */
         }
     }
+    nl_assert(nl_mailbox_idle(&box), "an emptied mailbox goes idle");
     for (unsigned i = 0; i < producers; i++) {
         nl_thread_join(t[i]);
     }

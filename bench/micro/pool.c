@@ -8,6 +8,31 @@
 
 static void *blocks[BURST];
 
+/*
+ * The thread's stock is filled up to a batch and used up again at every NL_POOL_BATCH-th block, so what a pair of calls
+ * costs depends on how full it is.  From an empty stock, the first call gets a batch; the calls below then stay
+ * away from both its ends, or cross one each time.
+ */
+static void in_the_middle(void)
+{
+    nl_pool_thread_exit();
+    for (unsigned i = 0; i < NL_POOL_BATCH / 2; i++) {
+        blocks[i] = nl_pool_alloc(SIZE);
+    }
+}
+
+static void give_back(void)
+{
+    for (unsigned i = 0; i < NL_POOL_BATCH / 2; i++) {
+        nl_pool_free(blocks[i], SIZE);
+    }
+}
+
+static void at_the_edge(void)
+{
+    nl_pool_thread_exit();
+}
+
 static void alloc_free(uint64_t n)
 {
     for (uint64_t i = 0; i < n; i++) {
@@ -92,7 +117,9 @@ static void of_malloc(void)
 }
 
 const micro micro_pool[] = {
-    {"pool.alloc-free", "64 bytes taken and given back", alloc_free, NULL, NULL, 1},
+    {"pool.alloc-free", "64 bytes taken and given back", alloc_free, in_the_middle, give_back, 1},
+    {"pool.edge", "the same, when that uses up and fills up the thread's stock", alloc_free, at_the_edge,
+     NULL, 1},
     {"pool.burst", "one of 256 blocks: taken, given back", burst, NULL, NULL, 1},
     {"pool.across", "taken by one thread, given back by another", across, of_pool, NULL, 2},
     {"malloc.burst", "for comparison: one of 256 blocks of the C library", malloc_burst, NULL, NULL, 1},

@@ -42,6 +42,8 @@ def parse(argv):
                    help="also with one worker, several processes and the like, in the configurations that have them (unless --quick)")
     p.add_argument("--nl-jit", action="append", default=[], metavar="[NAME=]PATH",
                    help="the binary to measure; several, each with a name, to compare them (default: built now)")
+    p.add_argument("--workers", type=_numbers, default=[], metavar="N,M",
+                   help="measure nl-jit with these numbers of workers too, in every configuration")
     p.add_argument("--build", type=Path, default=TOP / "build/release", metavar="DIR", help="Meson's directory (build/release)")
     p.add_argument("--output", type=Path, default=BENCH, metavar="DIR", help="where the report goes (bench)")
     p.add_argument("--from", dest="source", type=Path, metavar="JSON", help="measures nothing: tables and page from a report.json")
@@ -72,6 +74,13 @@ def _names(s):
     return [n for n in s.split(",") if n]
 
 
+def _numbers(s):
+    numbers = [int(n) for n in _names(s)]
+    if not numbers or min(numbers) < 1:
+        raise ValueError
+    return numbers
+
+
 def find_runtimes(o, say, programs):
     """Those that are asked for and there, in the order of the tables' first column."""
     ncpu = len(os.sched_getaffinity(0))
@@ -88,7 +97,7 @@ def find_runtimes(o, say, programs):
             path = Path(path).resolve()
             if not path.exists():
                 raise SystemExit(f"bench: there is no {path}")
-            found += runtimes.nl_jit(name, path, ncpu, variants=not name)
+            found += runtimes.nl_jit(name, path, ncpu, o.workers)
     for key, find in runtimes.OTHERS.items():
         if not wanted(key):
             continue
@@ -105,7 +114,7 @@ def steps_of(o, configs, found):
     """(round, config, runtime) in the order of measuring: in each round each config's runtimes, rotated by the round."""
     for r in range(o.rounds):
         for config in configs:
-            here = [rt for rt in found if rt.can(config) and (not rt.variant or (o.variants and config.everyone))]
+            here = [rt for rt in found if rt.can(config) and (not rt.variant or rt.asked or (o.variants and config.everyone))]
             if config.group == "idle" and r > 0:
                 continue  # memory is the same each time, and looking takes long
             turn = r % len(here) if here else 0
@@ -207,8 +216,8 @@ def main(argv):
     found = find_runtimes(o, say, programs) if configs else []
     total = sum(expected(o, c) for _, c, _ in steps_of(o, configs, found)) + (45 if micro else 0)
     bar = progress.Progress(total)
-    bar.say(f"bench: about {total / 60:.0f} min: {len(configs)} configurations, {o.rounds} round{'s' if o.rounds > 1 else ''}, "
-            + ", ".join(r.label for r in found if not r.variant or o.variants))
+    bar.say(f"bench: about {total / 60:.0f} min: {len(configs)} configurations, {o.rounds} round{'s' if o.rounds > 1 else ''}: "
+            + " · ".join(r.label for r in found if not r.variant or r.asked or o.variants))
     made = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
     runs, results = measure_all(o, configs, found, programs, bar, micro)
     used = {run["runtime"] for run in runs}

@@ -76,7 +76,8 @@ def bar_chart(config, summaries, runtimes, metric, lower, label):
         s = summaries.get(r["key"], {}).get(metric)
         if s:
             ratio = stats.ratio(s["median"], base)
-            note = svg.short(s["median"]) + (f" · {table.times(ratio)} ×" if ratio is not None else "")
+            mark = table.MARK if metric == "msgs_s" and table.at_limit(summaries, r["key"]) else ""
+            note = svg.short(s["median"]) + mark + (f" · {table.times(ratio)} ×" if ratio is not None else "")
             rows.append(_row(r, s["median"], s, note))
     if not rows:
         return ""
@@ -113,7 +114,8 @@ def html_table(config, summaries, runtimes):
     for runtime, cells in body:
         ours = ' class="ours"' if runtime["family"] == "nl" and not runtime["variant"] else ""
         out.append(f"<tr{ours}><td>{escape(runtime['label'])}</td>" + "".join(f"<td>{escape(c)}</td>" for c in cells) + "</tr>")
-    return "".join(out) + "</table></div>"
+    marked = any(c.endswith(table.MARK) for _, cells in body for c in cells)
+    return "".join(out) + "</table></div>" + (f'<p class="muted">{table.MARK} {table.MEANING}.</p>' if marked else "")
 
 
 def card(title, chart, figures="", open_=False):
@@ -275,8 +277,8 @@ def methodology(data):
         "Load and server share the machine and its loopback interface; nothing is pinned, nothing is tuned. Each runtime works "
         "with its defaults unless its name says otherwise.",
         "The load comes from nl-load, one thread on epoll. It stamps every message and compares every byte that comes back; a "
-        "wrong byte, or a connection that fails, makes the whole run count as failed. Where it keeps a processor fully busy "
-        "(load_cpu near 1 in report.json), the server could do more than is shown.",
+        "wrong byte, or a connection that fails, makes the whole run count as failed. A * marks figures where it "
+        "used its whole processor: there the server could do more than is shown, and CPU time tells them better apart.",
         "Latency at fixed rates is measured open loop: each message has a due time, set beforehand, and its latency counts from "
         "that, so that a stall is seen by all messages that it delays, not only by the one that was on its way (coordinated "
         "omission). Messages due within the window are waited for beyond its end; what never came counts with the time until "

@@ -20,7 +20,8 @@ class Runtime:
     label: str
     family: str  # variants of one runtime share it, and a colour
     version: str = ""
-    variant: bool = False  # measured only where every variant is
+    variant: bool = False  # measured only where every variant is, unless
+    asked: bool = False  # it was asked for by name; faint in charts
     server: list = None
     server_tail: list = dataclasses.field(default_factory=list)
     actors: list = None
@@ -66,26 +67,27 @@ def raw(programs, ncpu):
     return found
 
 
-def nl_jit(name, path, ncpu, variants):
-    """nl-jit at that path; a name tells it from another one in the same comparison."""
+def nl_jit(name, path, ncpu, workers):
+    """
+    nl-jit at that path; a name tells it from another one in the same comparison. workers: numbers of them, each of which is
+    measured too; None: 1, and several contexts, as variants.
+    """
     version = _says([path, "-v"])
     if version is None:
         raise SystemExit(f"bench: {path} -v does not run")
     version = version.removeprefix("nl-jit").strip()
     key, label = ("nl" if not name else f"nl-{name}"), ("nl-jit" if not name else f"nl-jit {name}")
 
-    def one(suffix, more, options, tail, **kind):
+    def one(suffix, more, options, **kind):
         return Runtime(key + suffix, label + more, "nl", version, server=[path, *options, BENCH / "lua/server.lua"],
-                       server_tail=tail, actors=[path, *options, BENCH / "lua/actors.lua"], **kind)
+                       actors=[path, *options, BENCH / "lua/actors.lua"], **kind)
 
-    found = [one("", "", [], [])]
-    found[0].hello = [path, BENCH / "lua/hello.lua"]
-    if variants:
-        found.append(one("-w1", ", 1 worker", ["-w", "1"], [], variant=True))
-        if ncpu > 1:
-            many = one("-mt", f", {ncpu} contexts", [], [ncpu], variant=True)
-            many.actors = None
-            found.append(many)
+    found = [one("", "", [], hello=[path, BENCH / "lua/hello.lua"])]
+    for n in workers or [1]:
+        found.append(one(f"-w{n}", f", {n} worker{'s' if n > 1 else ''}", ["-w", str(n)], variant=True, asked=bool(workers)))
+    if not workers and ncpu > 1:
+        found.append(one("-mt", f", {ncpu} contexts", [], variant=True, server_tail=[ncpu]))
+        found[-1].actors = None
     return found
 
 

@@ -198,6 +198,16 @@ def test_table_tells_failures():
     assert "byte 3 was wrong" in report.html(data)
 
 
+def test_limits_of_the_load_are_marked():
+    data = made_up(rounds=1, configs=plan.CONFIGS[:1])
+    assert table.MEANING not in table.everything(data)
+    for run in data["runs"]:
+        run["metrics"]["load_cpu"] = 0.99 if run["runtime"] == "raw" else 0.5
+    text = table.everything(data)
+    assert table.MEANING in text and text.count("*") == 2 and "90,000*" in text
+    assert table.MEANING in report.html(data)
+
+
 def test_page():
     data = json.loads(json.dumps(made_up()))
     page = report.html(data)
@@ -241,8 +251,9 @@ def test_progress():
 def test_options():
     from . import cli
 
+    assert cli.parse(["--workers", "2,8"]).workers == [2, 8]
     assert cli.parse(["--quick"]).rounds == 1 and cli.parse([]).rounds == 3 and not cli.parse(["--quick"]).variants
-    for bad in (["nonsense"], ["--configs", "nope"], ["--runtimes", "cobol"], ["--rounds", "-1"], ["--seconds", "-2"]):
+    for bad in (["nonsense"], ["--configs", "nope"], ["--runtimes", "cobol"], ["--rounds", "-1"], ["--workers", "0"], ["--seconds", "-2"]):
         with contextlib.redirect_stderr(io.StringIO()):
             try:
                 cli.parse(bad)

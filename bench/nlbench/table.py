@@ -56,6 +56,14 @@ def reference(group, summaries, runtimes):
     return stats.best(summaries, group.metric, group.lower, others), "best peer"
 
 
+LIMIT = 0.97  # of a processor: nl-load's one thread can do no more
+MARK, MEANING = "*", "nl-load used a whole processor: the server could do more"
+
+
+def at_limit(summaries, runtime):
+    return (stats.median(summaries, runtime, "load_cpu") or 0) >= LIMIT
+
+
 def cell(summaries, runtime, column, ref):
     metric, _, what = column.partition(":")
     value = stats.median(summaries, runtime, metric)
@@ -65,7 +73,7 @@ def cell(summaries, runtime, column, ref):
     if what == "ratio":
         r = stats.ratio(value, stats.median(summaries, ref, metric)) if ref else None
         return times(r)
-    return number(value)
+    return number(value) + (MARK if metric == "msgs_s" and at_limit(summaries, runtime) else "")
 
 
 def columns(config):
@@ -91,6 +99,8 @@ def text(config, summaries, runtimes, failures):
     lines.append("  " + " " * label + "".join(f"  {h:>{w}}" for h, w in zip(heads, widths)))
     for runtime, cells in body:
         lines.append(f"  {runtime['label']:<{label}}" + "".join(f"  {c:>{w}}" for c, w in zip(cells, widths)))
+    if any(cell.endswith(MARK) for _, cells in body for cell in cells):
+        lines.append(f"  {MARK} {MEANING}")
     for runtime, why in failures:
         lines.append(f"  {runtime}: failed: {why}")
     return "\n".join(lines)

@@ -24,6 +24,9 @@ local function send(socket, data)
   if n < #data then socket:write(n == 0 and data or sub(data, n + 1)) end
 end
 
+-- A write to a connection that has just been closed is an error to be returned, not the end of the process.
+uv.new_signal():start("sigpipe", function() end)
+
 local sockets = {}
 local server = uv.new_tcp()
 assert(server:bind("127.0.0.1", port))
