@@ -22,7 +22,7 @@ typedef struct stamp {
 struct nl_chunk {
     nl_chunk *next; /* in its bucket */
     atomic_uint refs;
-    uint32_t libs; /* NL_LIB_*: what it may need */
+    nl_libs_needed libs;
     stamp at;
     char *path; /* NULL: not cached */
     char *name; /* for luaL_loadbuffer */
@@ -140,7 +140,7 @@ int nl_chunk_from_text(nl_chunk **out, lua_State *L, const char *text, size_t le
 
 int nl_chunk_load(nl_chunk *c, lua_State *L)
 {
-    nl_libs_open(L, c->libs);
+    nl_libs_prepare(L, &c->libs);
     return luaL_loadbufferx(L, c->code, c->len, c->name, "b");
 }
 
@@ -234,6 +234,22 @@ int nl_chunk_get(nl_chunk **out, lua_State *L, const char *path)
     return 0;
 }
 
+nl_chunk *nl_chunk_builtin(lua_State *L, const char *name, const char *text, size_t len)
+{
+    char path[64] = "\001"; /* no file's */
+    strncat(path, name, sizeof path - 2);
+    static const stamp at = {0, 0, 0};
+    nl_chunk *c = cached(path, &at);
+    if (!c) {
+        int err = nl_chunk_from_text(&c, L, text, len, "=[nl-jit]");
+        if (err) {
+            lua_error(L);
+        }
+        keep(c, path, &at);
+    }
+    return c;
+}
+
 static int compare(const void *name, const void *e)
 {
     return strcmp(name, ((const nl_embedded *)e)->name);
@@ -242,24 +258,7 @@ static int compare(const void *name, const void *e)
 nl_chunk *nl_chunk_embedded(lua_State *L, const char *name)
 {
     const nl_embedded *e = bsearch(name, nl_lualib, nl_lualib_count, sizeof *nl_lualib, compare);
-    if (!e) {
-        return NULL;
-    }
-    char path[64] = "\001"; /* no file's */
-    strncat(path, name, sizeof path - 2);
-    static const stamp at = {0, 0, 0};
-    nl_chunk *c = cached(path, &at);
-    if (!c) {
-        int err = nl_chunk_from_text(&c, L, e->data, e->size, "=[nl-jit]");
-        if (err) {
-            lua_error(L);
-        }
-        if (strcmp(name, "require") == 0) {
-            c->libs = 0; /* names some, in comments, and uses none */
-        }
-        keep(c, path, &at);
-    }
-    return c;
+    return e ? nl_chunk_builtin(L, name, e->data, e->size) : NULL;
 }
 
 void nl_chunk_cache_free(void)

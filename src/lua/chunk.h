@@ -24,6 +24,8 @@ int nl_chunk_get(nl_chunk **out, lua_State *L, const char *path);
 int nl_chunk_from_text(nl_chunk **out, lua_State *L, const char *text, size_t len, const char *name);
 /* A module of nl_lualib (lualib.h): a reference, or NULL if there is none of that name.  Raises if it does not compile. */
 nl_chunk *nl_chunk_embedded(lua_State *L, const char *name);
+/* The same for a text of our own; under a name that no module of nl_lualib has. */
+nl_chunk *nl_chunk_builtin(lua_State *L, const char *name, const char *text, size_t len);
 void nl_chunk_release(nl_chunk *c);
 /* Pushes its function on L, of any state; opens the libraries it may need (libs.h).  0, or an error of lua_load with its message. */
 int nl_chunk_load(nl_chunk *c, lua_State *L);

@@ -212,7 +212,7 @@ void nl_co_run(nl_co *co, int nargs)
     }
     lc->cur = NULL;
     lc->link = NULL;
-    if (nl_unlikely(lc->jit == NL_JIT_OFF) && (++lc->runs & 31) == 0) {
+    if (nl_unlikely(atomic_load_explicit(&lc->jit, memory_order_relaxed) == NL_JIT_OFF) && (++lc->runs & 31) == 0) {
         nl_jit_check(lc);
     }
     co->leaf = lc->parking ? co->leaf : co->L;

@@ -279,7 +279,6 @@ void nl_lmsgs_init(nl_lctx *lc)
     memset(ms, 0, sizeof *ms);
     peer_init(&ms->any);
     lc->msgs = ms;
-    lc->stats = nl_calloc(sizeof *lc->stats);
 }
 
 static void refuse_all(nl_umsg *m)
@@ -328,6 +327,5 @@ void nl_lmsgs_free(nl_lctx *lc)
     nl_free(ms->buckets);
     nl_free(ms->sessions);
     nl_free(ms->watchers);
-    nl_free(lc->stats);
     nl_pool_free(ms, sizeof *ms);
 }

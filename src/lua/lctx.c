@@ -133,6 +133,7 @@ static void lctx_start(nl_ctx *c)
         return;
     }
     boot_free(lc);
+    lua_gc(M, LUA_GCRESTART, -1);
     nl_co_run(co, lua_gettop(co->L) - 1);
 }
 
@@ -148,9 +149,7 @@ void nl_lctx_main_failed(nl_lctx *lc, const char *reason)
 
 static bool lctx_idle(nl_ctx *c)
 {
-    nl_lctx *lc = (nl_lctx *)c;
-    nl_lstats_publish(lc);
-    return lc->alive > 0;
+    return ((nl_lctx *)c)->alive > 0;
 }
 
 static void lctx_fini(nl_ctx *c, const char *reason)
@@ -356,6 +355,7 @@ int nl_lua_start(const nl_lua_options *o)
     lc->first = true;
     lc->boot->options = o;
     const char *why = "no memory for a Lua state";
+    nl_state_booting(lc);
     int err = nl_state_open(lc);
     if (!err) {
         err = lua_cpcall(lc->L, load_first, (void *)o);
@@ -365,6 +365,7 @@ int nl_lua_start(const nl_lua_options *o)
         err = nl_ctx_start(&lc->ctx);
         why = nl_strerror(-err);
     }
+    nl_state_booting(NULL);
     if (err) {
         fprintf(stderr, "nl-jit: %s\n", why ? why : "?");
         nl_state_close(lc);

@@ -124,8 +124,8 @@ struct nl_lctx {
     nl_colink *link;   /* the innermost coroutine now running */
     bool parking;      /* nl_park was called: the yield under way is the runtime's */
     bool closing;      /* lua_close is at work: only finalizers run, references are gone */
-    uint8_t jit;       /* NL_JIT_* (state.h) */
-    bool jit_open, jit_counted;
+    atomic_uchar jit;  /* NL_JIT_* (state.h); the monitor's thread has a look too */
+    bool jit_hidden, jit_counted;
     uint32_t runs;     /* of roots; paces nl_jit_check */
     uint32_t depth;    /* coroutines nested in each other on the C stack */
     nl_co *free_co;
@@ -133,7 +133,7 @@ struct nl_lctx {
     nl_list all_co;
     nl_list callbacks; /* every nl_wait that is a callback */
     nl_refs *refs;
-    uint32_t libs;     /* NL_LIB_*: libraries opened (libs.h) */
+    uint32_t libs, stubs; /* NL_LIB_*: libraries opened, and such as will be when they are used (libs.h) */
     struct injection *injection; /* colib.c */
     const void *pcall, *xpcall;  /* the stock functions, by lua_topointer */
     _Atomic(lua_State *) poke;   /* for the monitor's thread: the state while it may be poked (state.c) */
@@ -146,10 +146,10 @@ struct nl_lctx {
     char *file; /* path it was loaded from, NULL for none (-e) */
     bool first; /* the first context: its failure is the process's status 1 */
     bool dying; /* destroyed or exiting: no further Lua runs */
-    struct nl_slab *slab; /* memory of the state (slab.c) */
+    struct nl_slab *slab; /* memory of the state (slab.h) */
+    _Atomic(nl_slab *) slab_seen; /* the same, for context.stats of others */
     size_t c_bytes;
     struct nl_lmsgs *msgs;   /* lib_context.h: receivers, pending messages, queries, watchers */
-    struct nl_lstats *stats; /* what other threads may see */
     struct nl_ltimers *timers; /* lib_timer.c */
     struct nl_lua_boot *boot; /* file, arguments until start */
     nl_lio io;

@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/os.h"
+#include "lua/libs.h"
 #include "lua/state.h"
 
 /* A function that reads what another thread may be writing, and does not mind. */
@@ -280,10 +281,8 @@ static int os_exit(lua_State *L)
 
 void nl_open_os_exit(lua_State *L)
 {
-    lua_getglobal(L, LUA_OSLIBNAME);
     lua_pushcfunction(L, os_exit);
     lua_setfield(L, -2, "exit");
-    lua_pop(L, 1);
 }
 
 /* ------------------------------------------------------------------ the module */
@@ -311,7 +310,7 @@ static const luaL_Reg functions[] = {
 void nl_context_set_self(lua_State *L)
 {
     lua_getglobal(L, "context");
-    if (lua_istable(L, -1)) {
+    if (lua_istable(L, -1) && nl_lctx_of(L)->libs & NL_LIB_CONTEXT) {
         set_number(L, "self", (double)nl_lctx_of(L)->ctx.slot.id);
     }
     lua_pop(L, 1);

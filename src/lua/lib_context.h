@@ -55,17 +55,10 @@ typedef struct nl_lmsgs {
     bool draining;
 } nl_lmsgs;
 
-/* What other threads see in context.stats; written by the owner now and then. */
-typedef struct nl_lstats {
-    atomic_uint_fast64_t handled, pending, coroutines, sockets, timers, c_bytes, cpu_ns;
-    _Atomic(nl_slab *) slab;
-} nl_lstats;
-
 void nl_lmsgs_init(nl_lctx *lc);
 /* The context has ended, its state is closed: answers what it has not answered. */
 void nl_lmsgs_end(nl_lctx *lc, const char *reason);
 void nl_lmsgs_free(nl_lctx *lc);
-void nl_lstats_publish(nl_lctx *lc);
 /* The context has got its handle after the module was opened. */
 void nl_context_set_self(lua_State *L);
 

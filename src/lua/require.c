@@ -1,7 +1,4 @@
-/*
- * require.c - the C half of require: where modules are looked for, and loaders that use the
- * bytecode cache.  The Lua half (lualib/require.lua) runs them and lets a module block.
- */
+/* require.c - where modules are looked for, loaders on the bytecode cache, require itself; see require.h */
 #include "lua/require.h"
 
 #include <lauxlib.h>
@@ -10,10 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/err.h"
 #include "lua/chunk.h"
-#include "lua/libs.h"
 #include "lua/lctx.h"
+#include "lua/libs.h"
 
 /* ------------------------------------------------------------------ paths */
 
@@ -134,6 +132,38 @@ static int loader_c(lua_State *L)
     return lua_gettop(L);
 }
 
+/* What a library that the loader has opened is loaded by. */
+static int opened(lua_State *L)
+{
+    lua_pushvalue(L, lua_upvalueindex(1));
+    return 1;
+}
+
+/* A library that is not open since no text names it: opens it and pushes its loader; false if name is none. */
+static bool open_library(lua_State *L, const char *name)
+{
+    char top[16] = ""; /* "table.new" comes with `table` */
+    size_t n = strcspn(name, ".");
+    if (n < sizeof top) {
+        memcpy(top, name, n);
+        top[n] = 0;
+    }
+    uint32_t libs = nl_libs_of_name(top);
+    if (!(libs & ~nl_lctx_of(L)->libs)) {
+        return false;
+    }
+    nl_libs_open(L, libs);
+    luaL_findtable(L, LUA_REGISTRYINDEX, "_LOADED", 16);
+    lua_getfield(L, -1, name);
+    if (!lua_isnil(L, -1)) {
+        lua_pushcclosure(L, opened, 1);
+        return true;
+    }
+    luaL_findtable(L, LUA_REGISTRYINDEX, "_PRELOAD", 4);
+    lua_getfield(L, -1, name);
+    return !lua_isnil(L, -1);
+}
+
 /* package.loaders[1]: package.preload, and the modules that come with LuaJIT and lie in the program */
 static int loader_preload(lua_State *L)
 {
@@ -143,7 +173,7 @@ static int loader_preload(lua_State *L)
         return luaL_error(L, LUA_QL("package.preload") " must be a table");
     }
     lua_getfield(L, -1, name);
-    if (!lua_isnil(L, -1)) {
+    if (!lua_isnil(L, -1) || open_library(L, name)) {
         return 1;
     }
     nl_chunk *c = strncmp(name, "jit.", 4) == 0 ? nl_chunk_embedded(L, name) : NULL;
@@ -155,48 +185,6 @@ static int loader_preload(lua_State *L)
     nl_chunk_release(c);
     return err ? lua_error(L) : 1;
 }
-
-/* (): names the root now running */
-static int root(lua_State *L)
-{
-    lua_pushlightuserdata(L, nl_lctx_of(L)->cur);
-    return 1;
-}
-
-
-/* (): the innermost coroutine; unlike coroutine.running this does not give it to the script */
-static int running(lua_State *L)
-{
-    lua_pushthread(L);
-    return 1;
-}
-
-/* (co, f): whether f is running, or suspended, in co */
-static int runs(lua_State *L)
-{
-    lua_State *co = lua_tothread(L, 1);
-    const void *f = lua_topointer(L, 2);
-    lua_Debug ar;
-    bool found = false;
-    for (int level = 0; co && !found && lua_getstack(co, level, &ar); level++) {
-        lua_getinfo(co, "f", &ar);
-        found = lua_topointer(co, -1) == f;
-        lua_pop(co, 1);
-    }
-    lua_pushboolean(L, found);
-    return 1;
-}
-
-/* (seconds) */
-static int nap(lua_State *L)
-{
-    double seconds = luaL_checknumber(L, 1);
-    nl_block_check(L);
-    nl_wait_arm(nl_lctx_of(L), nl_block_wait(L, NL_WAIT_SLEEP), seconds);
-    return nl_park(L);
-}
-
-/* ------------------------------------------------------------------ opening */
 
 static void replace_loaders(lua_State *L, int package)
 {
@@ -215,30 +203,222 @@ static void replace_loaders(lua_State *L, int package)
     lua_pop(L, 1);
 }
 
-void nl_require_open(lua_State *L)
+/* With the library `package` on top. */
+void nl_package_open(lua_State *L)
 {
-    static const luaL_Reg helpers[] = {{"root", root}, {"running", running}, {"runs", runs}, {"sleep", nap}, {NULL, NULL}};
-    lua_getglobal(L, LUA_LOADLIBNAME);
     int package = lua_gettop(L);
     push_path(L, "LUA_PATH", "LUA_PATH_5_1", PATH_DEFAULT, ROCKS_PATH);
     lua_setfield(L, package, "path");
     push_path(L, "LUA_CPATH", "LUA_CPATH_5_1", CPATH_DEFAULT, ROCKS_CPATH);
     lua_setfield(L, package, "cpath");
     replace_loaders(L, package);
+}
 
-    nl_chunk *c = nl_chunk_embedded(L, "require");
+/* ------------------------------------------------------------------ require */
+
+/*
+ * All of it is here but the call of the module's chunk, which has to come from a Lua function, so
+ * that the chunk can block:
+ *
+ *     begin(name) → nil, value: the module is loaded
+ *                   function, name: its chunk; to be called with the name
+ *                   true: somebody else is loading it and has let us wait for a while; ask again
+ *     finish(name, value) → what require returns
+ *     chunk(file) → the function of a file
+ */
+static const char glue[] = "local begin, finish, chunk = ...\n"
+                           "return function(name)\n"
+                           "  local f, value\n"
+                           "  repeat f, value = begin(name) until f ~= true\n"
+                           "  if not f then return value end\n"
+                           "  return finish(value, f(value))\n"
+                           "end, function(file) return chunk(file)() end\n";
+
+static const char loading;    /* its address stands in package.loaded while a chunk runs, and after it has failed */
+#define LOADING_CO "nl.loading"    /* registry: by module name, the coroutine that runs its chunk */
+#define LOADING_ROOT "nl.loading_root" /* and its root */
+
+/* Raises with the position of who called require: that function calls ours. */
+static int raise(lua_State *L)
+{
+    luaL_where(L, 2);
+    lua_insert(L, -2);
+    lua_concat(L, 2);
+    return lua_error(L);
+}
+
+static bool is_loading(lua_State *L, int idx)
+{
+    return lua_islightuserdata(L, idx) && lua_touserdata(L, idx) == &loading;
+}
+
+/* Whether the function at level 1, require itself, also runs (maybe suspended) in co. */
+static bool still_requires(lua_State *L, lua_State *co)
+{
+    lua_Debug ar;
+    if (!lua_getstack(L, 1, &ar)) {
+        return false;
+    }
+    lua_getinfo(L, "f", &ar);
+    const void *require = lua_topointer(L, -1);
+    lua_pop(L, 1);
+    bool found = false;
+    for (int level = 0; co && !found && lua_getstack(co, level, &ar); level++) {
+        lua_getinfo(co, "f", &ar);
+        found = lua_topointer(co, -1) == require;
+        lua_pop(co, 1);
+    }
+    return found;
+}
+
+/* The module's chunk has begun and not ended: by another root that is at it still?  Then waits a little. */
+static int wait_for(lua_State *L, const char *name)
+{
+    nl_lctx *lc = nl_lctx_of(L);
+    luaL_findtable(L, LUA_REGISTRYINDEX, LOADING_CO, 4);
+    lua_getfield(L, -1, name);
+    luaL_findtable(L, LUA_REGISTRYINDEX, LOADING_ROOT, 4);
+    lua_getfield(L, -1, name);
+    if (lua_touserdata(L, -1) == lc->cur || !still_requires(L, lua_tothread(L, -3))) {
+        lua_pushfstring(L, "loop or previous error loading module " LUA_QS, name);
+        return raise(L);
+    }
+    nl_block_check(L);
+    nl_wait_arm(lc, nl_block_wait(L, NL_WAIT_SLEEP), 0.001);
+    return nl_park(L);
+}
+
+/* Pushes the chunk that the first of package.loaders finds. */
+static void find_chunk(lua_State *L, const char *name)
+{
+    luaL_findtable(L, LUA_REGISTRYINDEX, "_LOADED", 16);
+    lua_getfield(L, -1, LUA_LOADLIBNAME);
+    if (lua_istable(L, -1)) {
+        lua_getfield(L, -1, "loaders");
+    }
+    if (!lua_istable(L, -1)) {
+        lua_pushliteral(L, LUA_QL("package.loaders") " must be a table");
+        raise(L);
+    }
+    int loaders = lua_gettop(L);
+    lua_pushliteral(L, ""); /* what was tried */
+    for (int i = 1;; i++) {
+        lua_rawgeti(L, loaders, i);
+        if (lua_isnil(L, -1)) {
+            lua_pushfstring(L, "module " LUA_QS " not found:%s", name, lua_tostring(L, -2));
+            raise(L);
+        }
+        lua_pushstring(L, name);
+        lua_call(L, 1, 1);
+        if (lua_isfunction(L, -1)) {
+            return;
+        }
+        if (lua_isstring(L, -1)) {
+            lua_concat(L, 2);
+        } else {
+            lua_pop(L, 1);
+        }
+    }
+}
+
+static int require_begin(lua_State *L)
+{
+    if (!lua_isstring(L, 1)) {
+        lua_pushfstring(L, "bad argument #1 to " LUA_QL("require") " (string expected, got %s)",
+                        lua_isnil(L, 1) ? "no value" : luaL_typename(L, 1));
+        return raise(L);
+    }
+    nl_libs_open(L, NL_LIB_PACKAGE);
+    const char *name = lua_tostring(L, 1);
+    luaL_findtable(L, LUA_REGISTRYINDEX, "_LOADED", 16);
+    lua_getfield(L, -1, name);
+    if (is_loading(L, -1)) {
+        return wait_for(L, name);
+    }
+    if (lua_toboolean(L, -1)) {
+        nl_libs_open(L, nl_libs_of_name(name)); /* what was a stub until now */
+        lua_pushnil(L);
+        lua_insert(L, -2);
+        return 2;
+    }
+    find_chunk(L, name);
+    lua_pushlightuserdata(L, (void *)&loading);
+    lua_setfield(L, 2, name);
+    luaL_findtable(L, LUA_REGISTRYINDEX, LOADING_CO, 4);
+    lua_pushthread(L);
+    lua_setfield(L, -2, name);
+    luaL_findtable(L, LUA_REGISTRYINDEX, LOADING_ROOT, 4);
+    lua_pushlightuserdata(L, nl_lctx_of(L)->cur);
+    lua_setfield(L, -2, name);
+    lua_pop(L, 2);
+    lua_pushvalue(L, 1);
+    return 2;
+}
+
+static int require_finish(lua_State *L)
+{
+    const char *name = lua_tostring(L, 1);
+    lua_settop(L, 2);
+    luaL_findtable(L, LUA_REGISTRYINDEX, LOADING_CO, 4);
+    lua_pushnil(L);
+    lua_setfield(L, -2, name);
+    luaL_findtable(L, LUA_REGISTRYINDEX, "_LOADED", 16);
+    if (!lua_isnil(L, 2)) {
+        lua_pushvalue(L, 2);
+        lua_setfield(L, -2, name);
+    }
+    lua_getfield(L, -1, name);
+    if (is_loading(L, -1)) {
+        lua_pushboolean(L, 1);
+        lua_pushvalue(L, -1);
+        lua_setfield(L, -4, name);
+    }
+    return 1;
+}
+
+/* ------------------------------------------------------------------ dofile */
+
+static int dofile_chunk(lua_State *L)
+{
+    nl_chunk *c = NULL;
+    int err;
+    if (lua_isnoneornil(L, 1)) {
+        char *text;
+        size_t len;
+        err = nl_read_file(NULL, &text, &len);
+        if (!err) {
+            err = nl_chunk_from_text(&c, L, text, len, "=stdin");
+            nl_free(text);
+        }
+    } else {
+        err = nl_chunk_get(&c, L, luaL_checkstring(L, 1));
+    }
+    if (!err) {
+        err = nl_chunk_load(c, L) ? -NL_ESYNTAX : 0;
+        nl_chunk_release(c);
+    }
+    if (err == -NL_ESYNTAX) {
+        return lua_error(L);
+    }
+    if (err) {
+        return luaL_error(L, "cannot open %s: %s", lua_tostring(L, 1), nl_strerror(-err));
+    }
+    return 1;
+}
+
+/* Sets the globals require and dofile. */
+void nl_require_open(lua_State *L)
+{
+    nl_chunk *c = nl_chunk_builtin(L, "require", glue, sizeof glue - 1);
     int err = nl_chunk_load(c, L);
     nl_chunk_release(c);
     if (err) {
         lua_error(L);
     }
-    lua_pushvalue(L, package);
-    lua_createtable(L, 0, (int)nl_countof(helpers));
-    luaL_register(L, NULL, helpers);
-    lua_pushlightuserdata(L, (void *)&helpers); /* no table: `module` would take that for the module */
-    lua_setfield(L, -2, "loading");
-    lua_call(L, 2, 2);
+    lua_pushcfunction(L, require_begin);
+    lua_pushcfunction(L, require_finish);
+    lua_pushcfunction(L, dofile_chunk);
+    lua_call(L, 3, 2);
     lua_setglobal(L, "dofile");
     lua_setglobal(L, "require");
-    lua_pop(L, 1);
 }

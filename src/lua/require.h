@@ -1,10 +1,15 @@
-/* require.h - require, dofile and package.loaders of the runtime (lualib/require.lua): they let a module block. */
+/*
+ * require.h - require and dofile of the runtime.  They have the stock meaning, and let a module
+ * block at its top level, which a C function that calls it could not.
+ */
 #ifndef NL_REQUIRE_H
 #define NL_REQUIRE_H
 
 #include <lua.h>
 
-/* Replaces what luaopen_package has opened. */
+/* Sets the globals require and dofile. */
 void nl_require_open(lua_State *L);
+/* The library `package`, on top of the stack, as luaopen_package has made it: gets our paths and loaders. */
+void nl_package_open(lua_State *L);
 
 #endif

@@ -13,7 +13,7 @@
 static atomic_int states_with_jit;
 static char **options;
 static int noptions;
-static nl_lctx *booting; /* the first context, before there are workers */
+static nl_lctx *booting; /* the first context, while nl_lua_start works on it and there are no workers */
 
 nl_lctx *nl_lctx_of_slow(lua_Alloc f, void *ud)
 {
@@ -21,6 +21,11 @@ nl_lctx *nl_lctx_of_slow(lua_Alloc f, void *ud)
     (void)ud;
     nl_ctx *c = nl_ctx_current();
     return c ? (nl_lctx *)c : booting;
+}
+
+void nl_state_booting(nl_lctx *lc)
+{
+    booting = lc;
 }
 
 /* ------------------------------------------------------------------ open and close */
@@ -34,17 +39,13 @@ static int panic(lua_State *L)
 
 static int open_base(lua_State *L)
 {
-    lua_gc(L, LUA_GCSTOP, 0);
+    lua_gc(L, LUA_GCSTOP, 0); /* until the main chunk starts: what is made so far stays */
     nl_libs_open_base(L);
-    lua_gc(L, LUA_GCRESTART, 0);
     return 0;
 }
 
 int nl_state_open(nl_lctx *lc)
 {
-    if (lc->first) {
-        booting = lc;
-    }
     lc->slab = nl_slab_new(lc);
     lc->L = lua_newstate(nl_slab_alloc, lc->slab);
     if (!lc->L) {
@@ -65,7 +66,7 @@ int nl_state_open(nl_lctx *lc)
         nl_log(lc->name, "%s", lua_tostring(lc->L, -1));
         lua_settop(lc->L, 1);
     }
-    atomic_store(&lc->stats->slab, lc->slab);
+    atomic_store_explicit(&lc->slab_seen, lc->slab, memory_order_release);
     atomic_store_explicit(&lc->poke, lc->L, memory_order_release);
     return 0;
 }
@@ -93,12 +94,22 @@ void nl_state_free(nl_lctx *lc)
     if (lc->slab) {
         nl_slab_free(lc->slab);
     }
-    if (booting == lc) {
-        booting = NULL;
-    }
 }
 
 /* ------------------------------------------------------------------ the JIT compiler */
+
+#define HIDDEN "nl.jit" /* in the registry: the library, while only we use it */
+
+/* Relaxed: the monitor's thread acts on what it sees, and whoever runs the state looks again before anything is done. */
+static int mode_of(nl_lctx *lc)
+{
+    return atomic_load_explicit(&lc->jit, memory_order_relaxed);
+}
+
+static void set_mode(nl_lctx *lc, int mode)
+{
+    atomic_store_explicit(&lc->jit, (unsigned char)mode, memory_order_relaxed);
+}
 
 static void set_engine(lua_State *L, bool on)
 {
@@ -109,7 +120,7 @@ static void set_engine(lua_State *L, bool on)
 static int user_switch(lua_State *L)
 {
     if (lua_gettop(L) == 0) {
-        nl_lctx_of(L)->jit = NL_JIT_USER;
+        set_mode(nl_lctx_of(L), NL_JIT_USER);
     }
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_insert(L, 1);
@@ -120,46 +131,49 @@ static int user_switch(lua_State *L)
 /* luaopen_jit detects the processor, which is slow where cpuid traps, and turns the compiler on. */
 static void open_jit_library(lua_State *L, nl_lctx *lc)
 {
-    if (lc->jit_open) {
-        return;
-    }
-    lc->jit_open = true;
     lua_pushcfunction(L, luaopen_jit);
     lua_pushstring(L, LUA_JITLIBNAME);
     lua_call(L, 1, 0);
-    lua_getglobal(L, LUA_JITLIBNAME);
+    luaL_findtable(L, LUA_REGISTRYINDEX, "_LOADED", 16);
+    lua_getfield(L, -1, LUA_JITLIBNAME);
     static const char *const switches[] = {"on", "off"};
     for (int i = 0; i < 2; i++) {
         lua_getfield(L, -1, switches[i]);
         lua_pushcclosure(L, user_switch, 1);
         lua_setfield(L, -2, switches[i]);
     }
-    lua_pop(L, 1);
-    if (lc->jit != NL_JIT_ON) {
+    lua_pop(L, 2);
+    if (mode_of(lc) != NL_JIT_ON) {
         set_engine(L, false);
     }
 }
 
 void nl_jit_open(lua_State *L, nl_lctx *lc)
 {
-    if (!lc->jit_open) {
+    if (!lc->jit_hidden) {
         open_jit_library(L, lc);
     } else {
-        /* Opened by turn_on, and hidden. */
-        luaL_findtable(L, LUA_REGISTRYINDEX, "_LOADED", 16);
-        lua_getfield(L, -1, LUA_JITLIBNAME);
-        lua_setglobal(L, LUA_JITLIBNAME);
-        lua_pop(L, 1);
+        lua_getfield(L, LUA_REGISTRYINDEX, HIDDEN);
+        nl_libs_install(L, LUA_JITLIBNAME);
     }
 }
 
+/* The compiler needs luaopen_jit; if no text has named the library, the script does not get to see it. */
 static int turn_on(lua_State *L)
 {
     nl_lctx *lc = nl_lctx_of(L);
-    open_jit_library(L, lc);
-    if (!(lc->libs & NL_LIB_JIT)) {
+    if (lc->stubs & NL_LIB_JIT) {
+        nl_libs_open(L, NL_LIB_JIT);
+    } else if (!(lc->libs & NL_LIB_JIT)) {
+        open_jit_library(L, lc);
+        lc->jit_hidden = true;
+        lua_getglobal(L, LUA_JITLIBNAME);
+        lua_setfield(L, LUA_REGISTRYINDEX, HIDDEN);
         lua_pushnil(L);
         lua_setglobal(L, LUA_JITLIBNAME);
+        luaL_findtable(L, LUA_REGISTRYINDEX, "_LOADED", 16);
+        lua_pushnil(L);
+        lua_setfield(L, -2, LUA_JITLIBNAME);
     }
     set_engine(L, true);
     return 0;
@@ -169,10 +183,10 @@ static void jit_on(lua_State *L, nl_lctx *lc)
 {
     if (atomic_fetch_add(&states_with_jit, 1) >= NL_JIT_MAX) {
         atomic_fetch_sub(&states_with_jit, 1);
-        lc->jit = NL_JIT_CAPPED;
+        set_mode(lc, NL_JIT_CAPPED);
         return;
     }
-    lc->jit = NL_JIT_ON;
+    set_mode(lc, NL_JIT_ON);
     lc->jit_counted = true;
     if (lua_cpcall(L, turn_on, NULL) != 0) {
         lua_pop(L, 1);
@@ -191,7 +205,7 @@ static void slow_hook(lua_State *L, lua_Debug *ar)
     (void)ar;
     lua_sethook(L, NULL, 0, 0);
     nl_lctx *lc = nl_lctx_of(L);
-    if (lc->jit == NL_JIT_OFF) {
+    if (mode_of(lc) == NL_JIT_OFF) {
         jit_on(L, lc);
     }
 }
@@ -210,7 +224,7 @@ void nl_lctx_slow(nl_ctx *c)
     }
     if (atomic_load(&c->kill_posted)) {
         lua_sethook(L, nl_leave_hook, LUA_MASKCOUNT, 1);
-    } else if (lc->jit == NL_JIT_OFF && !lua_gethook(L)) {
+    } else if (mode_of(lc) == NL_JIT_OFF && !lua_gethook(L)) {
         lua_sethook(L, slow_hook, LUA_MASKCOUNT, 1);
     }
 }
@@ -246,7 +260,7 @@ static void apply(lua_State *L, nl_lctx *lc, const char *o)
         lua_getfield(L, -1, "start");
         call_with_pieces(L, *s ? s : "3");
     } else if (strcmp(s, "on") == 0 || strcmp(s, "off") == 0) {
-        lc->jit = NL_JIT_USER;
+        set_mode(lc, NL_JIT_USER);
         set_engine(L, s[1] == 'n');
     } else if (strcmp(s, "flush") == 0) {
         luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_FLUSH);

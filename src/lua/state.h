@@ -19,6 +19,9 @@ enum { NL_JIT_OFF, NL_JIT_ON, NL_JIT_CAPPED, NL_JIT_USER /* the script or the co
 /* -j and -O of the command line, first character 'j' or 'O'; before the first state. */
 void nl_jit_options(char **options, int n);
 
+/* The context that calls from C are for while no worker runs one; NULL: none. */
+void nl_state_booting(nl_lctx *lc);
+
 /* Makes lc's state, with what every state has open.  0, or -ENOMEM. */
 int nl_state_open(nl_lctx *lc);
 /* Applies the options; an error of lua_pcall with its message on lc->L's top. */
@@ -36,7 +39,7 @@ void nl_lctx_slow(nl_ctx *c);
 
 /* The main chunk, or all of it, has failed: the context ends with that reason. */
 void nl_lctx_main_failed(nl_lctx *lc, const char *reason);
-/* Replaces os.exit. */
+/* Replaces os.exit in the table on top. */
 void nl_open_os_exit(lua_State *L);
 
 #endif
