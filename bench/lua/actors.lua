@@ -46,7 +46,7 @@ function run.pairs()
   for i = 1, left do assert(context.query(callers[i], 0)) end -- all are there
   local start, main = now(), context.self
   for i = 1, left do
-    context.query(callers[i], amount, function(ok, count)
+    context.query(callers[i], start + amount, function(ok, count)
       assert(ok, "a caller has failed")
       total, left = total + count, left - 1
       if left == 0 then context.send(main, "done") end

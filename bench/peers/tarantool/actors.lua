@@ -3,7 +3,7 @@
 local fiber = require("fiber")
 local clock = require("clock")
 local now = clock.monotonic
-local BATCH = 200 -- calls between two looks at the clock
+local BATCH, BATCH_PAIRS = 200, 20 -- calls between two looks at the clock; fewer where many callers end at the same time
 
 local bench, amount, contexts = arg[1], tonumber(arg[2]), tonumber(arg[3])
 
@@ -33,23 +33,23 @@ end
 
 local function same(value) return value end
 
-local function calls(seconds, value, copy)
+local function calls(stop, value, copy, batch)
   local inbox, reply = fiber.channel(0), fiber.channel(0)
   echo(inbox, copy)
-  local count, start = 0, now()
-  repeat
-    for _ = 1, BATCH do
+  local count = 0
+  while now() < stop do
+    for _ = 1, batch do
       inbox:put({ copy(value), reply })
       assert(reply:get())
     end
-    count = count + BATCH
-  until now() - start >= seconds
+    count = count + batch
+  end
   return count
 end
 
 local function timed_calls(value, copy)
   local start = now()
-  local count = calls(amount, value, copy)
+  local count = calls(start + amount, value, copy, BATCH)
   rates(count, now() - start)
 end
 
@@ -64,7 +64,7 @@ function run.pairs()
   local start = now()
   for _ = 1, n do
     fiber.create(function()
-      local count = calls(amount, 1, same) -- total is read after that, not before: others add to it meanwhile
+      local count = calls(start + amount, 1, same, BATCH_PAIRS) -- total is read after that, not before: others add to it meanwhile
       total = total + count
       done:put(true)
     end)

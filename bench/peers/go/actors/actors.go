@@ -12,7 +12,11 @@ import (
 	"time"
 )
 
-const batch = 200 // calls between two looks at the clock
+// Calls between two looks at the clock.
+const (
+	batch      = 200
+	batchPairs = 20 // where many callers end at the same time
+)
 
 type value struct {
 	id   int
@@ -64,11 +68,12 @@ func ask(to chan question, n int, back chan int) {
 	}
 }
 
-func calls(d time.Duration) int {
+// calls makes calls until then, and returns how many.
+func calls(stop time.Time, batch int) int {
 	to, back := make(chan question), make(chan int)
 	go echo(to)
 	count := 0
-	for start := time.Now(); time.Since(start) < d; count += batch {
+	for ; time.Now().Before(stop); count += batch {
 		for i := 0; i < batch; i++ {
 			ask(to, i, back)
 		}
@@ -78,7 +83,7 @@ func calls(d time.Duration) int {
 
 func pingpong(d time.Duration) {
 	start := time.Now()
-	count := calls(d)
+	count := calls(start.Add(d), batch)
 	rates(count, time.Since(start))
 }
 
@@ -110,7 +115,7 @@ func pairs(d time.Duration, n int) {
 		wg.Add(1)
 		go func(i int) {
 			defer wg.Done()
-			counts[i] = calls(d)
+			counts[i] = calls(start.Add(d), batchPairs)
 		}(i)
 	}
 	wg.Wait()
