@@ -15,8 +15,8 @@
 #include "base/alloc.h"
 #include "base/err.h"
 #include "lua/lctx.h"
-#include "net/tcp.h"
 #include "net/resolver.h"
+#include "net/tcp.h"
 #include "reactor/reactor.h"
 #include "sched/sched.h"
 
@@ -55,8 +55,10 @@ static void print_version(void)
     printf("bundled %s)\n", NL_LUAJIT_VERSION);
 #else
     printf("the system's %s)\n", NL_LUAJIT_VERSION);
-    printf("The system's LuaJIT lacks what the bundled one is built with: hooks do not reach compiled loops, so an\n"
-           "endless one cannot be stopped; errors get slower with the number of contexts that have compiled code.\n");
+    printf("The system's LuaJIT lacks what the bundled one is built with: hooks do not reach compiled loops, "
+           "so an\n"
+           "endless one cannot be stopped; errors get slower with the number of contexts that have compiled "
+           "code.\n");
 #endif
 }
 

@@ -238,7 +238,7 @@ typedef struct nl_timed {
 } nl_timed;
 enum { NL_TIMER_OF_WAIT, NL_TIMER_OF_LIB };
 /* lib_timer.c: a timer of timer.timeout or timer.loop is due. */
-void nl_ltimer_due(nl_lctx *lc, nl_timed *t);
+void nl_ltimer_due(nl_lctx *lc, nl_timed *timed);
 /* lib_timer.c: when the context's memory goes. */
 void nl_ltimers_free(nl_lctx *lc);
 /* lib_timer.c: timers of timer.timeout and timer.loop that are armed, for stats. */

@@ -219,7 +219,8 @@ static int l_now(lua_State *L)
 int luaopen_nl_timer(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"sleep", l_sleep}, {"timeout", l_timeout}, {"loop", l_loop}, {"close", l_close}, {"now", l_now}, {NULL, NULL},
+        {"sleep", l_sleep}, {"timeout", l_timeout}, {"loop", l_loop},
+        {"close", l_close}, {"now", l_now},         {NULL, NULL},
     };
     lua_createtable(L, 0, 5);
     luaL_register(L, NULL, functions);

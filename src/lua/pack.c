@@ -394,7 +394,9 @@ static bool pack_value(builder *b, int idx)
         if (!reserve(b, 1)) {
             return false;
         }
-        b->p[b->len++] = (unsigned char)(lua_type(L, idx) != LUA_TBOOLEAN ? T_NIL : lua_toboolean(L, idx) ? T_TRUE : T_FALSE);
+        b->p[b->len++] = (unsigned char)(lua_type(L, idx) != LUA_TBOOLEAN ? T_NIL
+                                         : lua_toboolean(L, idx)          ? T_TRUE
+                                                                          : T_FALSE);
         return true;
     case LUA_TNUMBER: {
         lua_Number n = lua_tonumber(L, idx);
@@ -438,8 +440,8 @@ static bool pack_value(builder *b, int idx)
 static int raise(builder *b, int argument)
 {
     char text[sizeof b->path + sizeof b->what + 32];
-    snprintf(text, sizeof text, "[%d]%.*s %s", argument, (int)(sizeof b->path - b->path_at), b->path + b->path_at,
-             b->what);
+    snprintf(text, sizeof text, "[%d]%.*s %s", argument, (int)(sizeof b->path - b->path_at),
+             b->path + b->path_at, b->what);
     lua_State *L = b->L;
     release_buffers(b->p, b->head.buf_last);
     builder_fini(b);

@@ -22,9 +22,10 @@
 /* A packed list of values, at the end of whatever carries it. */
 typedef struct nl_packed {
     uint32_t len, cap; /* bytes used and there */
-    uint32_t buf_last; /* where the last buffer's record stands, + 1; 0: none.  Records are chained backwards */
+    uint32_t
+        buf_last; /* where the last buffer's record stands, + 1; 0: none.  Records are chained backwards */
     uint16_t nvalues;
-    bool shares; /* some table occurs more than once: unpacking must remember them */
+    bool shares;                      /* some table occurs more than once: unpacking must remember them */
     _Alignas(8) unsigned char data[]; /* the sizes of this and of nl_umsg end here */
 } nl_packed;
 
@@ -37,7 +38,8 @@ typedef struct nl_umsg {
     uint32_t kind;
     nl_packed body; /* last: its data follow */
 } nl_umsg;
-_Static_assert(sizeof(nl_umsg) == offsetof(nl_umsg, body.data), "pack.c puts the data behind sizeof(nl_umsg)");
+_Static_assert(sizeof(nl_umsg) == offsetof(nl_umsg, body.data),
+               "pack.c puts the data behind sizeof(nl_umsg)");
 
 /* Most values in one message. */
 #define NL_PACK_VALUES 65535

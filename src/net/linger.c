@@ -35,7 +35,7 @@ enum {
 };
 
 /* Input thrown away in one go before others have their turn. */
-#define READ_SHARE (256 * 1024)
+#define READ_SHARE ((size_t)256 * 1024)
 #define PAUSE_NS ((int64_t)100000000)
 #define SHORT_NS ((int64_t)100000000)
 #define LISTENERS_MAX 1024

@@ -19,7 +19,7 @@
 /* Sent in one go before other sockets have their turn. */
 #define SEND_SHARE (1u << 20)
 /* More than this is not kept back for the end of the message: it would only get out of the cache. */
-#define CORK_MAX (256u * 1024)
+#define CORK_MAX ((size_t)256 * 1024)
 
 /* --- Sending ------------------------------------------------------------------------------- */
 

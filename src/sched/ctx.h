@@ -53,9 +53,9 @@ struct nl_ctx {
     nl_msg *local_first, *local_last; /* nl_ctx_defer */
     unsigned local_streak;            /* deferred ones run in a row: they may not starve the mailbox */
     nl_timers timers;
-    nl_timer wake;    /* this context's place in the heap of worker wake_worker (under its timer lock) */
+    nl_timer wake; /* this context's place in the heap of worker wake_worker (under its timer lock) */
     atomic_int wake_worker; /* -1: in none; set to -1 by whoever fires it */
-    nl_msg timer_msg; /* posted when wake fires */
+    nl_msg timer_msg;       /* posted when wake fires */
     atomic_bool timer_posted;
     nl_msg kill_msg; /* nl_ctx_kill: in the mailbox at most once */
     atomic_bool kill_posted;
@@ -64,9 +64,9 @@ struct nl_ctx {
     char *end_reason;
     int home; /* worker whose reactor has its sockets; -1 until the first one */
     uint64_t handled;
-    uint64_t cpu_ticks; /* time spent in dispatches; see nl_ctx_cpu_ns */
+    uint64_t cpu_ticks;                       /* time spent in dispatches; see nl_ctx_cpu_ns */
     void (*on_timer)(nl_ctx *c, nl_timer *t); /* a due timer of nl_ctx_timer_add */
-    struct nl_name *names; /* names it bears; under the lock of names.c */
+    struct nl_name *names;                    /* names it bears; under the lock of names.c */
     nl_grave grave;
 };
 

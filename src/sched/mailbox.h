@@ -25,7 +25,7 @@ typedef struct nl_mailbox {
     nl_alignas_line atomic_uintptr_t head; /* newest node, | NL_MAILBOX_IDLE; producers */
     atomic_uint_fast64_t pushed;           /* messages ever pushed; same line as head, so cheap */
     nl_alignas_line nl_msg *tail;          /* oldest node; consumer only, as all below */
-    atomic_uint_fast64_t popped;  /* stored by the consumer, read by anybody */
+    atomic_uint_fast64_t popped;           /* stored by the consumer, read by anybody */
     nl_msg stub;
 } nl_mailbox;
 

@@ -28,7 +28,7 @@ static struct {
     struct {
         uint64_t handle;
         char *reason;
-    } *entry; /* by the handle's index, so neighbours in time do not displace each other */
+    } * entry; /* by the handle's index, so neighbours in time do not displace each other */
 } obituaries;
 
 void nl_names_init(void)

@@ -43,7 +43,7 @@ static nl_worker *worker_new(int index, int *err)
     w->index = index;
     w->scratch = nl_malloc(NL_SCRATCH_SIZE);
     w->events = nl_malloc(NL_POLL_EVENTS * sizeof *w->events);
-    w->rng = (nl_the_sched.chaos ? nl_the_sched.chaos : 0x9e3779b97f4a7c15u) * (uint64_t)(2 * index + 1) | 1;
+    w->rng = (nl_the_sched.chaos ? nl_the_sched.chaos : 0x9e3779b97f4a7c15u) * (2 * (uint64_t)index + 1) | 1;
     return w;
 }
 
@@ -225,7 +225,8 @@ int nl_sched_run(void)
         snprintf(name, sizeof name, "nl-worker-%d", i);
         int err = nl_thread_start(&s->worker[i]->thread, name, worker_main, s->worker[i]);
         if (err) {
-            nl_log(NULL, "cannot start worker %d of %d (error %d); going on with fewer", i, s->nworkers, -err);
+            nl_log(NULL, "cannot start worker %d of %d (error %d); going on with fewer", i, s->nworkers,
+                   -err);
             s->worker[i]->thread = NULL;
         }
     }

@@ -13,9 +13,9 @@
 enum nl_pin { NL_PIN_AUTO, NL_PIN_ON, NL_PIN_OFF };
 
 typedef struct nl_sched_config {
-    int workers;      /* 0: as many as processors; at most NL_WORKERS_MAX */
-    enum nl_pin pin;  /* auto: off up to 8 processors */
-    uint64_t chaos;   /* not 0: seed of the test mode that perturbs order, steals and wake-ups */
+    int workers;     /* 0: as many as processors; at most NL_WORKERS_MAX */
+    enum nl_pin pin; /* auto: off up to 8 processors */
+    uint64_t chaos;  /* not 0: seed of the test mode that perturbs order, steals and wake-ups */
 } nl_sched_config;
 
 #define NL_WORKERS_MAX 256

@@ -147,8 +147,8 @@ static void look_for_others(nl_worker *w)
     nl_sched *s = &nl_the_sched;
     for (int i = 0; i < s->nworkers; i++) {
         nl_worker *v = s->worker[i];
-        if (v != w && atomic_load_explicit(&v->current, memory_order_relaxed) && !nl_idle_is_parked(&s->idle, i) &&
-            nl_spin_trylock(&v->poll_lock)) {
+        if (v != w && atomic_load_explicit(&v->current, memory_order_relaxed) &&
+            !nl_idle_is_parked(&s->idle, i) && nl_spin_trylock(&v->poll_lock)) {
             nl_harvest(w, v, 0);
             nl_spin_unlock(&v->poll_lock);
         }

@@ -26,12 +26,13 @@
 typedef struct nl_worker {
     /* Looked at by others. */
     nl_runq runq;
-    nl_alignas_line _Atomic(nl_ctx *) next; /* woken by a message just sent: run first, while it is in cache */
-    _Atomic(nl_ctx *) current;              /* what is being run; written by the owner */
-    atomic_uint_fast64_t dispatches;        /* written by the owner; the monitor sees whether it moves */
-    atomic_bool stuck;                      /* the monitor: current has been running for a tick; next may be stolen */
-    nl_spin poll_lock; /* polls reactor; the owner holds it while parked, others only ever try it */
-    nl_spin timer_lock;                     /* ctx_timers, layer_timers */
+    nl_alignas_line _Atomic(nl_ctx *)
+        next;                        /* woken by a message just sent: run first, while it is in cache */
+    _Atomic(nl_ctx *) current;       /* what is being run; written by the owner */
+    atomic_uint_fast64_t dispatches; /* written by the owner; the monitor sees whether it moves */
+    atomic_bool stuck;  /* the monitor: current has been running for a tick; next may be stolen */
+    nl_spin poll_lock;  /* polls reactor; the owner holds it while parked, others only ever try it */
+    nl_spin timer_lock; /* ctx_timers, layer_timers */
     nl_timers ctx_timers;
     nl_timers layer_timers;
     nl_reactor *reactor;
@@ -78,14 +79,14 @@ extern nl_sched nl_the_sched;
 extern _Thread_local nl_worker *nl_self __attribute__((tls_model("initial-exec")));
 
 /* wake.c */
-void nl_ready(nl_ctx *c);             /* makes an idle context runnable; any thread */
+void nl_ready(nl_ctx *c);                 /* makes an idle context runnable; any thread */
 void nl_requeue(nl_worker *w, nl_ctx *c); /* the context just run goes to the end of the queue */
-void nl_wake_one(void);               /* the producer's half of idle.h */
-void nl_wake_for_rescue(void);        /* wakes a parked worker though somebody may be searching */
+void nl_wake_one(void);                   /* the producer's half of idle.h */
+void nl_wake_for_rescue(void);            /* wakes a parked worker though somebody may be searching */
 void nl_wake_all(void);
-bool nl_work_visible(void);           /* something stands in some queue */
+bool nl_work_visible(void); /* something stands in some queue */
 void nl_search_begin(nl_worker *w);
-void nl_search_found(nl_worker *w);   /* stops searching because of a find; passes the torch on */
+void nl_search_found(nl_worker *w); /* stops searching because of a find; passes the torch on */
 
 /* worker.c */
 void nl_worker_loop(nl_worker *w);

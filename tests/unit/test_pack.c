@@ -108,12 +108,14 @@ Test(pack, scalars, .init = open_states, .fini = close_states)
 Test(pack, tables, .init = open_states, .fini = close_states)
 {
     trip("return {id = 1, name = 'abc', pos = {1, 2, 3}}, {}",
-         "return function(t, e) assert(t.id == 1 and t.name == 'abc' and #t.pos == 3 and t.pos[3] == 3 and next(e) == nil) end");
+         "return function(t, e) assert(t.id == 1 and t.name == 'abc' and #t.pos == 3 and t.pos[3] == 3 and "
+         "next(e) == nil) end");
     trip("return {1, 2, nil, 4, [7] = 7, [true] = false, [0.5] = {{{}}}}",
          "return function(t) assert(t[1] == 1 and t[2] == 2 and t[3] == nil and t[4] == 4 and t[7] == 7 and "
          "t[true] == false and next(t[0.5][1][1]) == nil) end");
     /* List values of which some stand in the hash part. */
-    trip("local t = {x = 1, y = 2, z = 3} t.x, t.y, t.z = nil for i = 1, 20 do t[i] = i end t[5] = nil return t",
+    trip("local t = {x = 1, y = 2, z = 3} t.x, t.y, t.z = nil for i = 1, 20 do t[i] = i end t[5] = nil "
+         "return t",
          "return function(t) for i = 1, 20 do assert(t[i] == (i ~= 5 and i or nil)) end end");
     trip("return setmetatable({1}, {__index = function() error('asked') end})",
          "return function(t) assert(t[1] == 1 and getmetatable(t) == nil and t.x == nil) end");
@@ -125,7 +127,8 @@ Test(pack, shared_references, .init = open_states, .fini = close_states)
 {
     trip("local s = {1} return {s, s, k = s}, s",
          "return function(t, s) assert(t[1] == t[2] and t.k == t[1] and s == t[1] and s[1] == 1) end");
-    trip("local t, s = {}, {} for i = 1, 500 do s[i] = {i} end for i = 1, 1000 do t[i] = s[(i * 7) % 500 + 1] end return t, s",
+    trip("local t, s = {}, {} for i = 1, 500 do s[i] = {i} end for i = 1, 1000 do t[i] = s[(i * 7) % 500 + "
+         "1] end return t, s",
          "return function(t, s) for i = 1, 1000 do assert(t[i] == s[(i * 7) % 500 + 1]) end end");
 }
 
@@ -143,14 +146,16 @@ Test(pack, refusals, .init = open_states, .fini = close_states)
     refused("return {x = require('ffi').new('double', 1)}", "[1].x is a cdata");
     refused("return buffer.new(('x'):rep(1000)), {buffer.new('y'), {f = print}}", "[2][2].f is a function");
     refused("local t = {x = ('k'):rep(10)} for i = 1, 90 do t = {[('k'):rep(30)] = t} end "
-            "local u = t while u.x == nil do u = u[('k'):rep(30)] end u.x = print return t", ".x is a function");
+            "local u = t while u.x == nil do u = u[('k'):rep(30)] end u.x = print return t",
+            ".x is a function");
 }
 
 Test(pack, buffers_are_shared, .init = open_states, .fini = close_states)
 {
     uint64_t before = nl_block_bytes();
     trip("big = buffer.new(('x'):rep(100000)) return big, {big, buffer.new('small')}, big",
-         "return function(a, t, c) assert(#a == 100000 and tostring(t[2]) == 'small' and tostring(c) == ('x'):rep(100000)) "
+         "return function(a, t, c) assert(#a == 100000 and tostring(t[2]) == 'small' and tostring(c) == "
+         "('x'):rep(100000)) "
          "a:append('!') assert(#t[1] == 100000) end");
     eval(A->L, "assert(#big == 100000) big:release()");
     lua_settop(A->L, 0);
@@ -182,7 +187,8 @@ Test(pack, random_values, .init = open_states, .fini = close_states)
     static const char code[] =
         "local seed = ...\n"
         "local r = seed\n"
-        "local function rnd(n) r = (r * 1103515245 + 12345) % 2147483648 return math.floor(r / 65536) % n end\n"
+        "local function rnd(n) r = (r * 1103515245 + 12345) % 2147483648 return math.floor(r / 65536) % n "
+        "end\n"
         "local function make(d)\n"
         "  local k = rnd(d > 5 and 5 or 8)\n"
         "  if k == 0 then return true elseif k == 1 then return rnd(1000) / 7\n"

@@ -95,7 +95,8 @@ static const char *a_name(const nl_ctx *c)
     return "actor";
 }
 
-static const nl_ctx_ops a_ops = {.start = a_start, .idle = a_idle, .fini = a_fini, .free = a_free, .name = a_name};
+static const nl_ctx_ops a_ops = {
+    .start = a_start, .idle = a_idle, .fini = a_fini, .free = a_free, .name = a_name};
 
 static actor *actor_new(void (*begin)(actor *), void (*on)(actor *, note *))
 {
