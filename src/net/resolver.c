@@ -14,6 +14,8 @@
 
 #include <string.h>
 
+int (*nl_resolver_lookup)(nl_addr *out, int max, int family, const char *host, int port) = nl_addr_resolve;
+
 /* How long nl_resolver_fini waits for threads in the system's resolver. */
 #define END_WAIT_NS ((int64_t)200000000)
 
@@ -25,6 +27,7 @@ typedef struct helper {
 } helper;
 
 typedef struct pool {
+    struct pool *next; /* of those left behind */
     nl_mutex *lock;
     nl_cond *work;  /* something is queued, or stop is set */
     nl_cond *ended; /* a thread has ended */
@@ -110,12 +113,13 @@ static void help(void *arg)
         memcpy(host, r->host, sizeof(host));
         nl_mutex_unlock(p->lock);
 
-        int n = nl_addr_resolve(found, NL_RESOLVER_ADDRS, family, host, port);
+        int n = nl_resolver_lookup(found, NL_RESOLVER_ADDRS, family, host, port);
 
         nl_mutex_lock(p->lock);
         r = h->now;
-        if (!r) {
-            nl_mutex_unlock(p->lock); /* left behind, see nl_resolver_fini: nothing but p exists any more */
+        if (!r) { /* left behind, see nl_resolver_fini: nothing but p exists any more */
+            h->ended = true;
+            nl_mutex_unlock(p->lock);
             return;
         }
         h->now = NULL;
@@ -168,6 +172,7 @@ void nl_resolver_submit(nl_resolve *r)
     }
 }
 
+/* Under the lock. */
 static bool all_ended(const pool *p)
 {
     for (int i = 0; i < p->threads; i++) {
@@ -178,8 +183,37 @@ static bool all_ended(const pool *p)
     return true;
 }
 
+static void free_pool(pool *p)
+{
+    for (int i = 0; i < p->threads; i++) {
+        nl_thread_join(p->helpers[i].thread);
+    }
+    nl_cond_free(p->ended);
+    nl_cond_free(p->work);
+    nl_mutex_free(p->lock);
+    nl_free(p);
+}
+
+static pool *left_behind; /* only nl_resolver_fini touches it */
+
+static void free_left_behind(void)
+{
+    for (pool **at = &left_behind, *p; (p = *at);) {
+        nl_mutex_lock(p->lock);
+        bool clean = all_ended(p);
+        nl_mutex_unlock(p->lock);
+        if (clean) {
+            *at = p->next;
+            free_pool(p);
+        } else {
+            at = &p->next;
+        }
+    }
+}
+
 void nl_resolver_fini(void)
 {
+    free_left_behind();
     pool *p = atomic_load_explicit(&the_pool, memory_order_relaxed);
     if (!p) {
         return;
@@ -209,14 +243,11 @@ void nl_resolver_fini(void)
         left = r->next;
         r->msg.ops->drop(&r->msg);
     }
-    if (clean) {
-        for (int i = 0; i < p->threads; i++) {
-            nl_thread_join(p->helpers[i].thread);
-        }
-        nl_cond_free(p->ended);
-        nl_cond_free(p->work);
-        nl_mutex_free(p->lock);
-        nl_free(p);
-    }
     atomic_store_explicit(&the_pool, NULL, memory_order_relaxed);
+    if (clean) {
+        free_pool(p);
+    } else {
+        p->next = left_behind;
+        left_behind = p;
+    }
 }

@@ -24,6 +24,8 @@ typedef struct nl_resolve {
 
 /* Queues r (caller-allocated, the caller's again when msg runs or drops).  0, -ENAMETOOLONG is the caller's to check. */
 void nl_resolver_submit(nl_resolve *r);
+/* What looks names up, with the signature and results of nl_addr_resolve, which it is; a test puts its own here. */
+extern int (*nl_resolver_lookup)(nl_addr *out, int max, int family, const char *host, int port);
 /* Ends the threads; queued requests are dropped.  A getaddrinfo under way is abandoned after a bounded wait. */
 void nl_resolver_fini(void);
 
