@@ -271,19 +271,12 @@ void nl_block_check(lua_State *L)
 
 nl_wait *nl_block_wait(lua_State *L, int kind)
 {
-    nl_wait *w = &nl_lctx_of(L)->cur->wait;
-    w->kind = (uint8_t)kind;
-    w->timeout = NULL;
-    return w;
+    return nl_block_wait_of(nl_lctx_of(L), kind);
 }
 
 int nl_park(lua_State *L)
 {
-    nl_lctx *lc = nl_lctx_of(L);
-    lc->parking = true;
-    lc->cur->leaf = L;
-    lua_pushlightuserdata(L, NL_MARK_LEAF);
-    return lua_yield(L, 1);
+    return nl_park_of(nl_lctx_of(L), L);
 }
 
 /* ------------------------------------------------------------------ leaving for good */
@@ -307,7 +300,7 @@ void nl_leave_hook(lua_State *L, lua_Debug *ar)
         return; /* it has ended already, a finalizer runs */
     }
     lc->dying = true;
-    nl_ctx_end(&lc->ctx, atomic_load(&lc->ctx.kill_reason));
+    nl_ctx_end(&lc->ctx, nl_ctx_kill_reason(&lc->ctx));
     if (lua_isyieldable(L)) {
         lua_yield(L, 0);
     } else {

@@ -39,7 +39,7 @@ static void drop_nothing(nl_msg *m)
 static void run_kill(nl_ctx *c, nl_msg *m)
 {
     (void)m;
-    nl_ctx_end(c, atomic_load(&c->kill_reason));
+    nl_ctx_end(c, nl_ctx_kill_reason(c));
 }
 
 static const nl_msg_ops timer_ops = {run_timers, drop_nothing};
@@ -91,16 +91,27 @@ void nl_ctx_end(nl_ctx *c, const char *reason)
     }
 }
 
+static char no_reason[1]; /* killed, and nobody said why */
+
+const char *nl_ctx_kill_reason(const nl_ctx *c)
+{
+    const char *reason = atomic_load(&c->kill_reason);
+    return reason == no_reason ? NULL : reason;
+}
+
 int nl_ctx_kill(uint64_t handle, const char *reason)
 {
     nl_ctx *c = nl_ctx_find(handle);
     if (!c) {
         return -NL_ENOCONTEXT;
     }
-    if (!atomic_exchange(&c->kill_posted, true)) {
-        /* Published by the push below, read by run_kill. */
-        atomic_store_explicit(&c->kill_reason, reason ? nl_strdup(reason) : NULL, memory_order_relaxed);
+    /* The first one's reason counts.  Release: the context may look at it before it gets the message (nl_ctx_kill_reason). */
+    char *mine = reason ? nl_strdup(reason) : no_reason, *none = NULL;
+    if (atomic_compare_exchange_strong(&c->kill_reason, &none, mine)) {
+        atomic_store(&c->kill_posted, true);
         nl_ctx_post(c, &c->kill_msg);
+    } else if (reason) {
+        nl_free(mine);
     }
     return 0;
 }
@@ -124,7 +135,9 @@ static void bury_ctx(nl_grave *g)
     nl_ctx *c = nl_container_of(g, nl_ctx, grave);
     drop_all(c);
     nl_timers_fini(&c->timers);
-    nl_free(atomic_load(&c->kill_reason));
+    if (nl_ctx_kill_reason(c)) {
+        nl_free(atomic_load(&c->kill_reason));
+    }
     nl_free(c->end_reason);
     c->ops->free(c);
 }

@@ -59,7 +59,7 @@ struct nl_ctx {
     atomic_bool timer_posted;
     nl_msg kill_msg; /* nl_ctx_kill: in the mailbox at most once */
     atomic_bool kill_posted;
-    _Atomic(char *) kill_reason;
+    _Atomic(char *) kill_reason; /* set before kill_posted */
     bool ending, started;
     char *end_reason;
     int home; /* worker whose reactor has its sockets; -1 until the first one */
@@ -98,6 +98,8 @@ void nl_ctx_defer(nl_ctx *c, nl_msg *m);
 void nl_ctx_end(nl_ctx *c, const char *reason);
 /* Any thread: asks it to end when the message reaches it.  reason as above.  0 or -NL_ENOCONTEXT. */
 int nl_ctx_kill(uint64_t handle, const char *reason);
+/* The reason somebody has asked it to end with (NULL: none given), as soon as kill_posted is set; for the context itself. */
+const char *nl_ctx_kill_reason(const nl_ctx *c);
 
 /* Timers of the context, from within its turn; they fire through c->on_timer, never early. */
 static inline void nl_ctx_timer_add(nl_ctx *c, nl_timer *t, int64_t deadline)
