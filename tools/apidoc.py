@@ -69,7 +69,7 @@ def callback_of(type_):
     """The call of a function type as text, "callback(result, data[, timeout])", or None."""
     for part in split_outside(type_, "|"):
         if part.startswith("fun("):
-            inside = part[4:part.rindex(")")] if part.endswith(")") else part[4:]
+            inside = part[4:part.rindex(")")]
             names = [p.split(":")[0].strip() for p in split_outside(inside, ",") if p]
             return f"callback({signature_list([(n.rstrip('?'), n.endswith('?')) for n in names])})"
     return None

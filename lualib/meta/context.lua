@@ -116,7 +116,7 @@ function context.wait(handle, timeout) end
 
 ---@param handle nl.ref
 ---@param timeout? nl.seconds
----@param callback fun(result: boolean, error: nl.err, handle: nl.ref, timeout?: nl.seconds) Once. `error` is 0 if the context has ended.
+---@param callback fun(result: boolean, error: nl.err, handle: nl.ref, timeout?: nl.seconds): ...any Once. `error` is 0 if the context has ended.
 ---@return true
 ---@overload fun(handle: nl.ref, callback: fun(result: boolean, error: nl.err, handle: nl.ref)): true
 function context.wait(handle, timeout, callback) end
@@ -216,15 +216,15 @@ function context.send(handle, data1, ...) end
 ---@param data nl.value The question.
 ---@param timeout? nl.seconds How long to wait at most; without it, for ever.
 ---@return boolean result
----@return any|nl.err query_data The reply.
+---@return any query_data The reply.
 function context.query(handle, data, timeout) end
 
 ---@param handle nl.ref
 ---@param data nl.value
 ---@param timeout? nl.seconds
----@param callback fun(result: boolean, query_data: any|nl.err, handle: nl.ref, data: nl.value, timeout?: nl.seconds) Once.
+---@param callback fun(result: boolean, query_data: any, handle: nl.ref, data: nl.value, timeout?: nl.seconds): ...any Once.
 ---@return true
----@overload fun(handle: nl.ref, data: nl.value, callback: fun(result: boolean, query_data: any|nl.err, handle: nl.ref, data: nl.value)): true
+---@overload fun(handle: nl.ref, data: nl.value, callback: fun(result: boolean, query_data: any, handle: nl.ref, data: nl.value)): true
 function context.query(handle, data, timeout, callback) end
 
 ---The query for several values: sends all of them and gives every value of the reply.
@@ -255,7 +255,7 @@ function context.query(handle, data, timeout, callback) end
 ---@param data1 nl.value
 ---@param ... nl.value Further values.
 ---@return boolean result
----@return any|nl.err query_data1 The first value of the reply.
+---@return any query_data1 The first value of the reply.
 ---@return any ... Its other values.
 function context.timed_query(handle, timeout, data1, ...) end
 
@@ -263,7 +263,7 @@ function context.timed_query(handle, timeout, data1, ...) end
 ---@param handle nl.ref
 ---@param timeout nl.seconds|nil
 ---@param data1 nl.value
----@param ... nl.value|fun(result: boolean, query_data1: any|nl.err, ...: any)
+---@param ... nl.value|fun(result: boolean, query_data1: any, ...: any)
 ---@return true
 function context.timed_query(handle, timeout, data1, ...) end
 
@@ -340,7 +340,7 @@ function context.reply(handle, session, data1, ...) end
 ---@param handle nl.ref|0 From whom; 0: from anyone.
 ---@param timeout? nl.seconds How long to wait at most; without it, for ever. 0: only look.
 ---@return boolean result
----@return any|nl.err data The first value of the message.
+---@return any data The first value of the message.
 ---@return nl.handle recv_handle Who sent it.
 ---@return integer session ≥ 0: a query that wants a reply; −1: a plain send.
 ---@return any ... The other values of the message.
@@ -349,7 +349,7 @@ function context.recv(handle, timeout) end
 ---With a callback every message goes there, those that wait already first. Setting another function replaces it; an explicit
 ---`nil` removes it, and is harmless if there is none.
 ---@param handle nl.ref|0
----@param callback fun(result: boolean, data: any|nl.err, recv_handle: nl.handle, session: integer, handle: nl.ref|0, ...: any) Continuous. The message's other values stand last; `handle` is the one given to `recv`.
+---@param callback fun(result: boolean, data: any, recv_handle: nl.handle, session: integer, handle: nl.ref|0, ...: any): ...any Continuous. The message's other values stand last; `handle` is the one given to `recv`.
 ---@return true
 function context.recv(handle, callback) end
 

@@ -52,15 +52,15 @@ tcp = {}
 ---@param port integer 0 to 65535. 0: any free one; `tcp.local_port` tells which.
 ---@param backlog? integer|tcp.listen_options How many connections may wait to be accepted (default: what the system allows), or a table of options.
 ---@return boolean result
----@return tcp.socket|nl.err listen_socket
+---@return tcp.socket listen_socket
 function tcp.listen(addr, port, backlog) end
 
 ---@param addr string
 ---@param port integer
 ---@param backlog? integer|tcp.listen_options
----@param callback fun(result: boolean, listen_socket: tcp.socket|nl.err, addr: string, port: integer, backlog?: integer|tcp.listen_options) Once.
+---@param callback fun(result: boolean, listen_socket: tcp.socket, addr: string, port: integer, backlog?: integer|tcp.listen_options): ...any Once.
 ---@return true
----@overload fun(addr: string, port: integer, callback: fun(result: boolean, listen_socket: tcp.socket|nl.err, addr: string, port: integer)): true
+---@overload fun(addr: string, port: integer, callback: fun(result: boolean, listen_socket: tcp.socket, addr: string, port: integer)): true
 function tcp.listen(addr, port, backlog, callback) end
 
 ---Listens for connections over IPv6; otherwise as `tcp.listen`.
@@ -78,15 +78,15 @@ function tcp.listen(addr, port, backlog, callback) end
 ---@param port integer 0 to 65535. 0: any free one.
 ---@param backlog? integer|tcp.listen_options
 ---@return boolean result
----@return tcp.socket|nl.err listen_socket
+---@return tcp.socket listen_socket
 function tcp.listen6(addr, port, backlog) end
 
 ---@param addr string
 ---@param port integer
 ---@param backlog? integer|tcp.listen_options
----@param callback fun(result: boolean, listen_socket: tcp.socket|nl.err, addr: string, port: integer, backlog?: integer|tcp.listen_options) Once.
+---@param callback fun(result: boolean, listen_socket: tcp.socket, addr: string, port: integer, backlog?: integer|tcp.listen_options): ...any Once.
 ---@return true
----@overload fun(addr: string, port: integer, callback: fun(result: boolean, listen_socket: tcp.socket|nl.err, addr: string, port: integer)): true
+---@overload fun(addr: string, port: integer, callback: fun(result: boolean, listen_socket: tcp.socket, addr: string, port: integer)): true
 function tcp.listen6(addr, port, backlog, callback) end
 
 ---Listens on a Unix domain socket; on Windows on a named pipe.
@@ -116,11 +116,11 @@ function tcp.listen6(addr, port, backlog, callback) end
 ---```
 ---@param sock_name string Path of the socket, at most about 100 bytes.
 ---@return boolean result
----@return tcp.socket|nl.err listen_socket
+---@return tcp.socket listen_socket
 function tcp.listens(sock_name) end
 
 ---@param sock_name string
----@param callback fun(result: boolean, listen_socket: tcp.socket|nl.err, sock_name: string) Once.
+---@param callback fun(result: boolean, listen_socket: tcp.socket, sock_name: string): ...any Once.
 ---@return true
 function tcp.listens(sock_name, callback) end
 
@@ -160,12 +160,12 @@ function tcp.listens(sock_name, callback) end
 ---@param listen_socket tcp.socket
 ---@param timeout? nl.seconds How long to wait at most; without it, for ever.
 ---@return boolean result
----@return tcp.socket|nl.err accept_socket
+---@return tcp.socket accept_socket
 function tcp.accept(listen_socket, timeout) end
 
 ---With a callback every connection goes there. Setting another function replaces it; an explicit `nil` removes it.
 ---@param listen_socket tcp.socket
----@param callback fun(result: boolean, accept_socket: tcp.socket|nl.err, listen_socket: tcp.socket) Continuous.
+---@param callback fun(result: boolean, accept_socket: tcp.socket, listen_socket: tcp.socket): ...any Continuous.
 ---@return true
 function tcp.accept(listen_socket, callback) end
 
@@ -202,15 +202,15 @@ function tcp.accept(listen_socket, callback) end
 ---@param port integer 1 to 65535.
 ---@param timeout? nl.seconds How long it may take in all; without it, as long as the system tries.
 ---@return boolean result
----@return tcp.socket|nl.err connect_socket
+---@return tcp.socket connect_socket
 function tcp.connect(host, port, timeout) end
 
 ---@param host string
 ---@param port integer
 ---@param timeout? nl.seconds
----@param callback fun(result: boolean, connect_socket: tcp.socket|nl.err, host: string, port: integer, timeout?: nl.seconds) Once.
+---@param callback fun(result: boolean, connect_socket: tcp.socket, host: string, port: integer, timeout?: nl.seconds): ...any Once.
 ---@return true
----@overload fun(host: string, port: integer, callback: fun(result: boolean, connect_socket: tcp.socket|nl.err, host: string, port: integer)): true
+---@overload fun(host: string, port: integer, callback: fun(result: boolean, connect_socket: tcp.socket, host: string, port: integer)): true
 function tcp.connect(host, port, timeout, callback) end
 
 ---Connects to a host over IPv6; otherwise as `tcp.connect`.
@@ -230,15 +230,15 @@ function tcp.connect(host, port, timeout, callback) end
 ---@param port integer 1 to 65535.
 ---@param timeout? nl.seconds How long it may take in all.
 ---@return boolean result
----@return tcp.socket|nl.err connect_socket
+---@return tcp.socket connect_socket
 function tcp.connect6(host, port, timeout) end
 
 ---@param host string
 ---@param port integer
 ---@param timeout? nl.seconds
----@param callback fun(result: boolean, connect_socket: tcp.socket|nl.err, host: string, port: integer, timeout?: nl.seconds) Once.
+---@param callback fun(result: boolean, connect_socket: tcp.socket, host: string, port: integer, timeout?: nl.seconds): ...any Once.
 ---@return true
----@overload fun(host: string, port: integer, callback: fun(result: boolean, connect_socket: tcp.socket|nl.err, host: string, port: integer)): true
+---@overload fun(host: string, port: integer, callback: fun(result: boolean, connect_socket: tcp.socket, host: string, port: integer)): true
 function tcp.connect6(host, port, timeout, callback) end
 
 ---Connects to a Unix domain socket; on Windows to a named pipe.
@@ -257,14 +257,14 @@ function tcp.connect6(host, port, timeout, callback) end
 ---@param sock_name string Path of the socket.
 ---@param timeout? nl.seconds How long it may take in all.
 ---@return boolean result
----@return tcp.socket|nl.err connect_socket
+---@return tcp.socket connect_socket
 function tcp.connects(sock_name, timeout) end
 
 ---@param sock_name string
 ---@param timeout? nl.seconds
----@param callback fun(result: boolean, connect_socket: tcp.socket|nl.err, sock_name: string, timeout?: nl.seconds) Once.
+---@param callback fun(result: boolean, connect_socket: tcp.socket, sock_name: string, timeout?: nl.seconds): ...any Once.
 ---@return true
----@overload fun(sock_name: string, callback: fun(result: boolean, connect_socket: tcp.socket|nl.err, sock_name: string)): true
+---@overload fun(sock_name: string, callback: fun(result: boolean, connect_socket: tcp.socket, sock_name: string)): true
 function tcp.connects(sock_name, timeout, callback) end
 
 -- ## Reading and writing
@@ -305,13 +305,13 @@ function tcp.connects(sock_name, timeout, callback) end
 ---@param socket tcp.socket
 ---@param timeout? nl.seconds How long to wait at most; without it, for ever. 0: only look.
 ---@return boolean result
----@return buffer|nl.err buffer
+---@return buffer buffer
 function tcp.read(socket, timeout) end
 
 ---With a callback everything that arrives goes there, until an error ends it, which it gets once; the socket is then still to be
 ---closed. Setting another function replaces the callback; an explicit `nil` removes it, and the runtime stops receiving.
 ---@param socket tcp.socket
----@param callback fun(result: boolean, buffer: buffer|nl.err, socket: tcp.socket) Continuous.
+---@param callback fun(result: boolean, buffer: buffer, socket: tcp.socket): ...any Continuous.
 ---@return true
 function tcp.read(socket, callback) end
 
@@ -366,7 +366,7 @@ function tcp.write(socket_or_fd, data, safety) end
 
 ---@param socket_or_fd tcp.socket|nl.fd
 ---@param data nl.data
----@param callback fun(result: boolean, error: nl.err, socket: tcp.socket|nl.fd, data: nl.data) Once. `error` is 0 on success; `socket` is what was given to the call.
+---@param callback fun(result: boolean, error: nl.err, socket: tcp.socket|nl.fd, data: nl.data): ...any Once. `error` is 0 on success; `socket` is what was given to the call.
 ---@return true
 function tcp.write(socket_or_fd, data, callback) end
 

@@ -1,6 +1,9 @@
 ---@meta
 
 -- Types that the modules share. docs/api/README.md lists them; the rules that hold everywhere are in rules.md.
+--
+-- The annotations give results the types they have on success: a checker cannot follow that an error code stands in the
+-- place of a socket after `false`, and would complain about each use of it.
 
 ---Names a context: a number ≥ 1, exact as a Lua number. It is never given to another context while the process lives.
 ---@alias nl.handle integer
