@@ -260,7 +260,7 @@ void nl_worker_loop(nl_worker *w)
     nl_sched *s = &nl_the_sched;
     const uint64_t poll_ticks = NL_POLL_US * s->ticks_per_us;
     nl_qsbr_online(w->qsbr);
-    w->last_poll = nl_ticks();
+    w->dispatch_start = w->last_poll = nl_ticks();
     while (!atomic_load_explicit(&s->stop, memory_order_relaxed)) {
         w->tick++;
         if (nl_unlikely(s->chaos)) {
