@@ -46,15 +46,15 @@ def programs(build, micro):
     return build / "bench"
 
 
-def count_instructions(nl_micro, name):
+def count_instructions(nl_micro, name, ns):
     """
     Instructions of one operation as callgrind counts them: the difference between two numbers of operations, so that what
-    comes before and after cancels out. None where valgrind is missing.
+    comes before and after cancels out. None where valgrind is missing. ns: how long one takes, about.
     """
     if not shutil.which("valgrind"):
         return None
     counts = []
-    few = 102400  # a whole number of every benchmark's bursts
+    few = int(min(102400, max(1024, 2e7 / ns))) // 512 * 512  # a whole number of every benchmark's bursts
     for ops in (few, 2 * few):
         done = subprocess.run(["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", str(nl_micro), "--ops",
                                str(ops), name], capture_output=True, text=True)

@@ -173,7 +173,7 @@ def measure_micro(o, nl_micro, bar):
             r["counted_by"] = "the processor"
         elif r["threads"] == 1:
             bar.step(f"instructions of {r['name']}", 1.5, "micro")
-            counted = build.count_instructions(nl_micro, r["name"])
+            counted = build.count_instructions(nl_micro, r["name"], r["ns"])
             if counted is not None:
                 r["instructions"], r["counted_by"] = counted, "callgrind"
     return results

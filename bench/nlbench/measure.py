@@ -51,10 +51,12 @@ def _end(process):
     process.wait()
 
 
-def _tail(file):
-    file.seek(0)
-    lines = file.read().decode(errors="replace").strip().splitlines()
-    return lines[-1][:200] if lines else ""
+def _ended(code, log):
+    """How a process ended, with the last line that it wrote."""
+    log.seek(0)
+    lines = log.read().decode(errors="replace").strip().splitlines()
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+    return how + (f": {lines[-1][:200]}" if lines else "")
 
 
 @contextlib.contextmanager
@@ -67,16 +69,16 @@ def serving(argv, env, port):
             until = time.monotonic() + READY_MAX
             while True:
                 if process.poll() is not None:
-                    raise Failed(f"the server ended with {process.returncode}: {_tail(log)}")
+                    raise Failed("the server " + _ended(process.returncode, log))
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                     break
                 if time.monotonic() > until:
-                    raise Failed(f"the server does not accept: {_tail(log)}")
+                    raise Failed("the server does not accept connections")
                 time.sleep(0.01)
             time.sleep(SETTLE)
             yield family(process.pid)
             if process.poll() is not None:
-                raise Failed(f"the server ended with {process.returncode}: {_tail(log)}")
+                raise Failed("the server " + _ended(process.returncode, log))
         finally:
             _end(process)
 
@@ -121,9 +123,10 @@ def whole(argv, env, limit):
         finally:
             timer.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)  # it has been waited for
+        if process.returncode == -signal.SIGKILL:
+            raise Failed("took too long")
         if process.returncode != 0:
-            raise Failed("took too long" if process.returncode == -signal.SIGKILL else
-                         f"ended with {process.returncode}: {_tail(err)}")
+            raise Failed(_ended(process.returncode, err))
         out.seek(0)
         return out.read().decode(errors="replace"), wall, usage.ru_utime + usage.ru_stime, usage.ru_nvcsw
 

@@ -23,7 +23,7 @@ main { max-width: 1120px; margin: 0 auto; padding: 32px 20px 64px; }
 h1 { font-size: 28px; line-height: 1.2; margin: 0 0 4px; } h2 { font-size: 20px; margin: 44px 0 4px; }
 h3 { font-size: 14px; margin: 0 0 8px; font-weight: 600; }
 p { max-width: 76ch; margin: 6px 0 14px; } .muted { color: var(--muted); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 12px; margin: 22px 0 8px; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(160px, 1fr)); gap: 12px; margin: 22px 0 8px; }
 .tile, .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
 .tile { padding: 12px 16px; } .tile b { display: block; font-size: 25px; line-height: 1.25; font-variant-numeric: tabular-nums; }
 .tile span { color: var(--muted); font-size: 13px; line-height: 1.35; display: block; }
@@ -69,7 +69,7 @@ def _row(runtime, value, s, note):
 def bar_chart(config, summaries, runtimes, metric, lower, label):
     """Bars of one metric, best first, with the ratio to the reference."""
     group = plan.GROUPS[config["group"]]
-    ref, ref_label = table.reference(group, summaries, runtimes)
+    ref, ref_label = table.reference(group, summaries, runtimes, metric, lower)
     base = stats.median(summaries, ref, metric) if ref else None
     rows = []
     for r in runtimes:
@@ -139,7 +139,6 @@ MORE = [
     ("actors/spawn", "kb_each", "spawn: memory of each, in kB"),
     ("actors/timers", "cpu_us", "timers: CPU time of each, in µs"),
     ("actors/timers", "late_p99_ms", "timers: lateness in ms, 99th percentile"),
-    ("idle/i10000", "sleeps_s", "10,000 connections: wake-ups in a second"),
     ("idle/i10000", "base_kb", "the process with no connections, in kB"),
 ]
 

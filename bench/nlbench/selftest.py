@@ -198,6 +198,16 @@ def test_table_tells_failures():
     assert "byte 3 was wrong" in report.html(data)
 
 
+def test_best_of_the_others_is_by_metric():
+    data = made_up(rounds=1)
+    for run in data["runs"]:
+        run["metrics"]["kb_each"] = {"raw": 1, "nl": 2, "nl-w1": 2, "go": 9, "erlang": 3}[run["runtime"]]
+    s, group = stats.summarise(data["runs"])["actors/spawn"], plan.GROUPS["actors"]
+    assert table.reference(group, s, data["runtimes"]) == ("go", "best peer")
+    assert table.reference(group, s, data["runtimes"], "kb_each", True) == ("erlang", "best peer")
+    assert table.reference(plan.GROUPS["echo"], s, data["runtimes"], "kb_each", True) == ("raw", "raw C")
+
+
 def test_limits_of_the_load_are_marked():
     data = made_up(rounds=1, configs=plan.CONFIGS[:1])
     assert table.MEANING not in table.everything(data)
@@ -266,7 +276,8 @@ def test_options():
 def test_processes():
     out, wall, cpu, _ = measure.whole(["sh", "-c", "echo hello"], {}, 10)
     assert out == "hello\n" and 0 < wall < 10 and cpu >= 0
-    for argv, limit, why in ((["sh", "-c", "echo oh no >&2; exit 3"], 10, "oh no"), (["sleep", "30"], 0.2, "too long")):
+    for argv, limit, why in ((["sh", "-c", "echo oh no >&2; exit 3"], 10, "oh no"), (["sleep", "30"], 0.2, "too long"),
+                             (["sh", "-c", "kill -PIPE $$"], 10, "killed by SIGPIPE")):
         try:
             measure.whole(argv, {}, limit)
         except measure.Failed as e:
@@ -281,7 +292,7 @@ def test_servers_that_do_not_start():
             with measure.serving(argv, {}, measure.free_port()):
                 pass
         except measure.Failed as e:
-            assert "ended with 1" in str(e)
+            assert "the server ended with status 1" in str(e)
         else:
             raise AssertionError(argv)
 

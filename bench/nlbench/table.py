@@ -48,12 +48,16 @@ def times(ratio):
     return f"{ratio:.2f}" if ratio >= 0.095 else f"{ratio:.3f}"
 
 
-def reference(group, summaries, runtimes):
-    """(key, label) of what ratios are to: the raw C baseline, or the best of the other runtimes; (None, …): there is none."""
+def reference(group, summaries, runtimes, metric=None, lower=None):
+    """
+    (key, label) of what ratios of a metric (of the group's own, if none is given) are to: the raw C baseline, or the best of
+    the other runtimes; (None, …): there is none.
+    """
     if group.against == "raw":
         return (stats.RAW if stats.RAW in summaries else None), "raw C"
     others = [r["key"] for r in runtimes if r["family"] not in ("nl", "raw")]
-    return stats.best(summaries, group.metric, group.lower, others), "best peer"
+    best = stats.best(summaries, metric or group.metric, group.lower if lower is None else lower, others)
+    return best, "best peer"
 
 
 LIMIT = 0.97  # of a processor: nl-load's one thread can do no more
