@@ -279,10 +279,13 @@ static void share_peer(script *t)
 Test(tcp_write, shared_writes)
 {
     for (int workers = 1; workers <= 3; workers++) {
-        for (uint64_t chaos = 0; chaos < 4; chaos++) {
-            sharing sh = {.script = {.workers = workers, .chaos = chaos / 2}, .tight = chaos % 2};
+        for (uint64_t chaos = 0; chaos < 3; chaos++) {
+            sharing sh = {.script = {.workers = workers, .chaos = chaos}};
             play(&sh.script, &(plan){.ready = share_ready, .note = share_note}, share_peer);
         }
+        /* Not both: the many small segments of the short writes would fill the small buffer for seconds. */
+        sharing sh = {.script = {.workers = workers}, .tight = true};
+        play(&sh.script, &(plan){.ready = share_ready, .note = share_note}, share_peer);
     }
 }
 
