@@ -206,6 +206,7 @@ def test_best_of_the_others_is_by_metric():
     assert table.reference(group, s, data["runtimes"]) == ("go", "best peer")
     assert table.reference(group, s, data["runtimes"], "kb_each", True) == ("erlang", "best peer")
     assert table.reference(plan.GROUPS["echo"], s, data["runtimes"], "kb_each", True) == ("raw", "raw C")
+    assert table.reference(group, s, [r for r in data["runtimes"] if r["family"] == "nl"]) == ("nl", "nl-jit")
 
 
 def test_limits_of_the_load_are_marked():

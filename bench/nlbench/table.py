@@ -51,11 +51,14 @@ def times(ratio):
 def reference(group, summaries, runtimes, metric=None, lower=None):
     """
     (key, label) of what ratios of a metric (of the group's own, if none is given) are to: the raw C baseline, or the best of
-    the other runtimes; (None, …): there is none.
+    the other runtimes, or where only builds of nl-jit are compared, the first of them; (None, …): there is none.
     """
     if group.against == "raw":
         return (stats.RAW if stats.RAW in summaries else None), "raw C"
     others = [r["key"] for r in runtimes if r["family"] not in ("nl", "raw")]
+    if not others:
+        first = next((r for r in runtimes if r["family"] == "nl" and r["key"] in summaries), None)
+        return (first["key"], first["label"]) if first else (None, "")
     best = stats.best(summaries, metric or group.metric, group.lower if lower is None else lower, others)
     return best, "best peer"
 
