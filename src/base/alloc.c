@@ -205,7 +205,10 @@ static void new_slab(void)
     nl_spin_unlock(&slab_lock);
 }
 
-/* Cuts a few new blocks of a class, in rising addresses. */
+/*
+ * Cuts a few new blocks of a class, in rising addresses.  Half a batch at most: a thread that takes one and gives it
+ * back, over and over, then does so in the middle of its stock, not at an edge.
+ */
 static nl_pool_node *cut_some(unsigned cls, unsigned *count)
 {
     size_t size = size_of(cls);
@@ -220,7 +223,7 @@ static nl_pool_node *cut_some(unsigned cls, unsigned *count)
         *last = b;
         last = &b->next;
         n++;
-    } while (n < NL_POOL_BATCH && n * size < CUT_SIZE && (size_t)(cut_end - cut) >= size);
+    } while (n < NL_POOL_BATCH / 2 && n * size < CUT_SIZE && (size_t)(cut_end - cut) >= size);
     *last = NULL;
     *count = n;
     return first;
