@@ -284,12 +284,22 @@ void nl_linger_pump(nl_tcp *s)
 void nl_linger_begin(nl_tcp *s, bool unread)
 {
     nl_chain *c = &s->chain;
-    c->shut = true;
     s->state |= unread || s->rerr == NL_ETCPREADOVERFLOW ? EARNEST : 0;
     /* Nothing was sent that a reset could destroy, or no input can come. */
     if (c->added == 0 || c->err || (s->rerr && s->rerr != NL_ETCPREADOVERFLOW)) {
         s->state |= DEAF;
     }
+    if (c->flushing) {
+        /*
+         * Another worker is sending, and will see to the rest.  Until it does, the list holds the process;
+         * state is ours as long as shut is not set.
+         */
+        nl_spin_unlock(&c->lock);
+        in_earnest(s);
+        enlist(s);
+        nl_spin_lock(&c->lock);
+    }
+    c->shut = true;
     nl_linger_pump(s);
 }
 

@@ -304,11 +304,12 @@ static void reset_ready(actor *a, conn *k)
     char text[100];
     int r;
     while ((r = take(k, text, sizeof(text))) == 1) {
-        cr_assert_str_eq(text, "hi");
+        k->n += strlen(text);
     }
     if (r == NL_AGAIN) {
         return;
     }
+    cr_assert_eq(k->n, 2, "what came before it is read first");
     cr_assert_eq(r, -ECONNRESET);
     cr_assert_eq(take(k, text, sizeof(text)), -ECONNRESET, "sticky");
     if (a->n) {
