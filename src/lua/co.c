@@ -167,34 +167,24 @@ static int climb(nl_co *co, nl_colink *base, int st)
             P = below_of(P);
         }
         bool wrapped = nl_co_mark(P) == NL_MARK_WRAP, ok = st == LUA_OK || st == LUA_YIELD || st == NL_WRAP_ENDED;
-        bool never_again = st >= NL_WRAP_ENDED;
-        base->L = P;
-        if (ok && nl_likely(lua_checkstack(P, lua_gettop(L) + 1))) {
-            int n = lua_gettop(L);
-            lua_settop(P, 0);
-            if (!wrapped) {
-                lua_pushboolean(P, 1);
-            }
-            lua_xmove(L, P, n);
-            st = lua_resume(P, wrapped ? n : n + 1);
-        } else {
-            if (ok) {
-                lua_settop(L, 0);
-                lua_pushliteral(L, "too many results to resume");
-            }
-            if (wrapped) {
-                st = nl_wrap_fail(lc, P, L);
-            } else {
-                lua_settop(P, 0);
-                lua_pushboolean(P, 0);
-                lua_xmove(L, P, 1);
-                st = lua_resume(P, 2);
-            }
+        int n = ok ? lua_gettop(L) : 1;
+        if (nl_unlikely(!lua_checkstack(P, n + 2))) {
+            lua_settop(L, 0);
+            lua_pushliteral(L, "too many results to resume");
+            ok = false;
+            n = 1;
         }
-        if (never_again) {
+        lua_settop(P, 0);
+        if (!wrapped) {
+            lua_pushboolean(P, ok);
+        }
+        lua_xmove(L, P, n);
+        if (st >= NL_WRAP_ENDED) {
             lua_settop(L, 0);
             lua_pushlightuserdata(L, NL_MARK_DEAD);
         }
+        base->L = P;
+        st = ok || !wrapped ? lua_resume(P, wrapped ? n : n + 1) : nl_wrap_fail(lc, P);
     }
     return st;
 }

@@ -39,13 +39,48 @@ static inline const char *nl_co_mark(lua_State *co)
 #define NL_CO_DEPTH 1000
 
 /*
- * colib.c: the call of a wrap function that P is parked in fails with the value on top of the
- * stack of below.  Resumes P so that it does; the status of that, as from lua_resume.  Where
- * nothing of P is left to run it is not resumed: NL_WRAP_ENDED with its results on its stack, or
- * NL_WRAP_FAILED with its error.
+ * colib.c: the call of a wrap function that P is parked in fails with the value on P's stack.
+ * Resumes P so that it does; the status of that, as from lua_resume.  Where nothing of P is left
+ * to run it is not resumed: NL_WRAP_ENDED with its results on its stack, or NL_WRAP_FAILED
+ * with its error.
  */
 enum { NL_WRAP_ENDED = 100, NL_WRAP_FAILED };
-int nl_wrap_fail(nl_lctx *lc, lua_State *P, lua_State *below);
+int nl_wrap_fail(nl_lctx *lc, lua_State *P);
+
+/* What nl_block_check does when all is well, and that no coroutine of the script is in between. */
+static inline bool nl_may_block(nl_lctx *lc, lua_State *L)
+{
+    return nl_likely(lc->link && lc->link->L == L && !lc->link->up) && nl_likely(lua_isyieldable(L));
+}
+
+static inline nl_wait *nl_block_wait_of(nl_lctx *lc, int kind)
+{
+    nl_wait *w = &lc->cur->wait;
+    w->kind = (uint8_t)kind;
+    w->timeout = NULL;
+    return w;
+}
+
+/*
+ * A root whose thread no script has seen needs no mark when it parks: nobody can look, and
+ * its stack is left empty for the results.
+ */
+static inline bool nl_co_unseen(const nl_co *co, const lua_State *L)
+{
+    return nl_likely(L == co->L && !co->escaped);
+}
+
+static inline int nl_park_of(nl_lctx *lc, lua_State *L)
+{
+    nl_co *co = lc->cur;
+    lc->parking = true;
+    co->leaf = L;
+    if (nl_co_unseen(co, L)) {
+        return lua_yield(L, 0);
+    }
+    lua_pushlightuserdata(L, NL_MARK_LEAF);
+    return lua_yield(L, 1);
+}
 
 /* The hook by which a context that has to end stops whatever it is doing; set with a count of 1. */
 void nl_leave_hook(lua_State *L, lua_Debug *ar);

@@ -224,11 +224,9 @@ static void call_handler(nl_lctx *lc, lua_State *P, lua_Debug *ar)
     }
 }
 
-int nl_wrap_fail(nl_lctx *lc, lua_State *P, lua_State *below)
+int nl_wrap_fail(nl_lctx *lc, lua_State *P)
 {
     lua_Debug ar;
-    lua_settop(P, 0);
-    lua_xmove(below, P, 1);
     if (lua_type(P, 1) == LUA_TSTRING) {
         luaL_where(P, 1);
         lua_insert(P, 1);

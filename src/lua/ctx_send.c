@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "lua/co.h"
 #include "lua/lib_context.h"
 
 /* A query's wait keeps its session in key and in key2 whether the caller wants one value only. */
@@ -143,8 +144,10 @@ int nl_context_send(lua_State *L)
 {
     nl_lctx *lc = nl_lctx_of(L);
     uint64_t to;
-    int err = nl_check_handle(L, 1, &to), top = lua_gettop(L);
-    luaL_checkany(L, 2);
+    int err = nl_handle_arg(L, 1, &to), top = lua_gettop(L);
+    if (nl_unlikely(top < 2)) {
+        luaL_checkany(L, 2);
+    }
     nl_umsg *m = pack(L, lc, 2, top);
     m->session = -1;
     m->msg.ops = &send_ops;
@@ -160,9 +163,12 @@ int nl_context_reply(lua_State *L)
 {
     nl_lctx *lc = nl_lctx_of(L);
     uint64_t to;
-    int err = nl_check_handle(L, 1, &to), top = lua_gettop(L);
-    lua_Number session = luaL_checknumber(L, 2);
-    luaL_checkany(L, 3);
+    int err = nl_handle_arg(L, 1, &to), top = lua_gettop(L);
+    lua_Number session = lua_tonumber(L, 2);
+    if (nl_unlikely(top < 3 || (session == 0 && lua_type(L, 2) != LUA_TNUMBER))) {
+        session = luaL_checknumber(L, 2);
+        luaL_checkany(L, 3);
+    }
     nl_umsg *m = pack(L, lc, 3, top);
     m->session = session >= 0 && session < 9007199254740992.0 ? (int64_t)session : -1;
     m->msg.ops = &reply_ops;
@@ -210,39 +216,43 @@ static int query_send(nl_lctx *lc, uint64_t to, nl_umsg *m, nl_wait *w, bool one
     return 0;
 }
 
-/* values first..last; timeout < 0: none; callback: its index, 0 for none; nargs: how many of the call's arguments it gets back */
-static int query(lua_State *L, int first, int last, double timeout, int callback, int nargs, bool one)
+/* Queries with the values first..last and parks the running coroutine; timeout < 0: none. */
+static int query_blocking(lua_State *L, nl_lctx *lc, int first, int last, double timeout, bool one)
 {
-    nl_lctx *lc = nl_lctx_of(L);
-    if (nl_likely(!callback)) {
+    if (nl_unlikely(!nl_may_block(lc, L))) {
         nl_block_check(L);
     }
     uint64_t to;
-    int err = nl_check_handle(L, 1, &to);
+    int err = nl_handle_arg(L, 1, &to);
     nl_umsg *m = pack(L, lc, first, last);
-    nl_wait *w;
-    if (nl_likely(!callback)) {
-        if (nl_unlikely(err)) {
-            nl_umsg_used(lc->msgs, m);
-            return nl_push_err(L, err);
-        }
-        w = nl_block_wait(L, NL_WAIT_QUERY);
-        err = query_send(lc, to, m, w, one);
-        if (nl_unlikely(err)) {
-            return nl_push_err(L, err);
-        }
-        if (timeout >= 0) {
-            nl_wait_arm(lc, w, timeout);
-        }
-        return nl_park(L);
+    if (nl_unlikely(err)) {
+        nl_umsg_used(lc->msgs, m);
+        return nl_push_err(L, err);
     }
+    nl_wait *w = nl_block_wait_of(lc, NL_WAIT_QUERY);
+    err = query_send(lc, to, m, w, one);
+    if (nl_unlikely(err)) {
+        return nl_push_err(L, err);
+    }
+    if (nl_unlikely(timeout >= 0)) {
+        nl_wait_arm(lc, w, timeout);
+    }
+    return nl_park_of(lc, L);
+}
+
+/* The same with the callback at index fn, which gets nargs of the call's arguments back. */
+static int query_callback(lua_State *L, nl_lctx *lc, int first, int last, double timeout, int fn, int nargs)
+{
+    uint64_t to;
+    int err = nl_handle_arg(L, 1, &to);
+    nl_umsg *m = pack(L, lc, first, last);
     lc->msgs->spare = m; /* not lost if the next line raises */
-    w = nl_wait_callback(L, NL_WAIT_QUERY, callback, 1, nargs);
+    nl_wait *w = nl_wait_callback(L, NL_WAIT_QUERY, fn, 1, nargs);
     lc->msgs->spare = NULL;
     if (nl_unlikely(err)) {
         nl_umsg_used(lc->msgs, m);
     } else {
-        err = query_send(lc, to, m, w, one);
+        err = query_send(lc, to, m, w, nargs > 0);
     }
     if (nl_unlikely(err)) {
         nl_wait_later(lc, w, err);
@@ -256,29 +266,34 @@ static int query(lua_State *L, int first, int last, double timeout, int callback
 /* (handle, data[, timeout[, callback]]), the time-out may be left out */
 int nl_context_query(lua_State *L)
 {
-    luaL_checkany(L, 2);
-    int top = lua_gettop(L);
-    if (nl_likely(top == 2)) {
-        return query(L, 2, 2, -1, 0, 0, true);
+    nl_lctx *lc = nl_lctx_of(L);
+    if (nl_likely(lua_gettop(L) == 2)) {
+        return query_blocking(L, lc, 2, 2, -1, true);
     }
+    luaL_checkany(L, 2);
     if (lua_isfunction(L, 3) && lua_isnoneornil(L, 4)) {
         lua_settop(L, 3);
         lua_pushnil(L);
         lua_insert(L, 3);
     }
-    if (!lua_isnoneornil(L, 4)) {
-        luaL_checktype(L, 4, LUA_TFUNCTION);
-    }
     double timeout = nl_opt_seconds(L, 3);
-    return query(L, 2, 2, timeout, lua_isfunction(L, 4) ? 4 : 0, 3, true);
+    if (lua_isnoneornil(L, 4)) {
+        return query_blocking(L, lc, 2, 2, timeout, true);
+    }
+    luaL_checktype(L, 4, LUA_TFUNCTION);
+    return query_callback(L, lc, 2, 2, timeout, 4, 3);
 }
 
 /* (handle, timeout, data1[, data2…][, callback]) */
 int nl_context_timed_query(lua_State *L)
 {
+    nl_lctx *lc = nl_lctx_of(L);
     double timeout = nl_opt_seconds(L, 2);
     luaL_checkany(L, 3);
-    int top = lua_gettop(L), callback = lua_isfunction(L, top) ? top : 0;
-    luaL_argcheck(L, callback != 3, 3, "value expected in front of the callback");
-    return query(L, 3, callback ? top - 1 : top, timeout, callback, 0, false);
+    int top = lua_gettop(L);
+    if (!lua_isfunction(L, top)) {
+        return query_blocking(L, lc, 3, top, timeout, false);
+    }
+    luaL_argcheck(L, top != 3, 3, "value expected in front of the callback");
+    return query_callback(L, lc, 3, top - 1, timeout, top, 0);
 }

@@ -90,7 +90,7 @@ void nl_umsg_refuse(nl_umsg *m);
 /* The message is used up: keeps it for the next one, or frees it. */
 static inline void nl_umsg_used(nl_lmsgs *ms, nl_umsg *m)
 {
-    if (nl_likely(!ms->spare)) {
+    if (nl_likely(!ms->spare && m->body.cap <= 1024)) {
         ms->spare = m;
     } else {
         nl_umsg_free(m);
@@ -110,5 +110,16 @@ void nl_deliver(nl_lctx *lc, nl_umsg *m);
  * can be no handle; other types raise.
  */
 int nl_check_handle(lua_State *L, int arg, uint64_t *handle);
+static inline int nl_handle_arg(lua_State *L, int arg, uint64_t *handle)
+{
+    if (nl_likely(lua_type(L, arg) == LUA_TNUMBER)) {
+        lua_Number n = lua_tonumber(L, arg);
+        if (nl_likely(n >= 1 && n < 9007199254740992.0)) {
+            *handle = (uint64_t)n;
+            return nl_likely((lua_Number)*handle == n) ? 0 : NL_ENOCONTEXT;
+        }
+    }
+    return nl_check_handle(L, arg, handle);
+}
 
 #endif

@@ -458,7 +458,70 @@ static void block_free(nl_umsg *m)
     nl_pool_free(m, block_size(&m->body)); /* a block over NL_POOL_MAX is malloc's, wherever it was made */
 }
 
-nl_umsg *nl_umsg_pack(lua_State *L, int first, int last, int argbase, nl_umsg *old)
+/* Room in the smallest block: seven numbers, or a short string and some. */
+#define SMALL_ROOM 64
+
+/*
+ * Most messages are a few numbers and short strings: these are written straight into the
+ * block.  Returns NULL, with old as it was, when there is anything else or no room.
+ */
+static inline nl_umsg *pack_scalars(lua_State *L, int first, int last, nl_umsg *old)
+{
+    nl_umsg *m = old;
+    if (nl_unlikely(!m)) {
+        m = nl_pool_alloc(DATA_AT + SMALL_ROOM);
+        m->body.cap = SMALL_ROOM;
+    } else if (nl_unlikely(m->body.buf_last)) {
+        return NULL;
+    }
+    unsigned char *p = m->body.data, *end = p + m->body.cap;
+    for (int i = first; i <= last; i++) {
+        size_t n;
+        const char *s;
+        switch (lua_type(L, i)) {
+        case LUA_TNUMBER: {
+            lua_Number v = lua_tonumber(L, i);
+            if (nl_unlikely(end - p < 9)) {
+                goto other;
+            }
+            *p = T_NUMBER;
+            memcpy(p + 1, &v, sizeof v);
+            p += 9;
+            break;
+        }
+        case LUA_TSTRING:
+            s = lua_tolstring(L, i, &n);
+            if (n > 255 || nl_unlikely((size_t)(end - p) < n + 2)) {
+                goto other;
+            }
+            p[0] = T_STR8;
+            p[1] = (unsigned char)n;
+            memcpy(p + 2, s, n);
+            p += n + 2;
+            break;
+        case LUA_TBOOLEAN:
+            if (nl_unlikely(p == end)) {
+                goto other;
+            }
+            *p++ = lua_toboolean(L, i) ? T_TRUE : T_FALSE;
+            break;
+        default:
+            goto other;
+        }
+    }
+    m->body.len = (uint32_t)(p - m->body.data);
+    m->body.buf_last = 0;
+    m->body.nvalues = (uint16_t)(last < first ? 0 : last - first + 1);
+    m->body.shares = false;
+    return m;
+other:
+    if (!old) {
+        nl_pool_free(m, DATA_AT + SMALL_ROOM);
+    }
+    return NULL;
+}
+
+static nl_umsg *pack_any(lua_State *L, int first, int last, int argbase, nl_umsg *old)
 {
     builder b;
     b.L = L;
@@ -494,8 +557,9 @@ nl_umsg *nl_umsg_pack(lua_State *L, int first, int last, int argbase, nl_umsg *o
         m->body.cap = b.cap;
         b.heap = false; /* the message's now */
     } else {
-        m = nl_pool_alloc(DATA_AT + b.len);
-        m->body.cap = b.len;
+        uint32_t room = b.len < SMALL_ROOM ? SMALL_ROOM : b.len;
+        m = nl_pool_alloc(DATA_AT + room);
+        m->body.cap = room;
         memcpy(m->body.data, b.p, b.len);
     }
     m->body.len = b.len;
@@ -509,6 +573,12 @@ nl_umsg *nl_umsg_pack(lua_State *L, int first, int last, int argbase, nl_umsg *o
         nl_umsg_free(old);
     }
     return m;
+}
+
+nl_umsg *nl_umsg_pack(lua_State *L, int first, int last, int argbase, nl_umsg *old)
+{
+    nl_umsg *m = pack_scalars(L, first, last, old);
+    return nl_likely(m != NULL) ? m : pack_any(L, first, last, argbase, old);
 }
 
 void nl_umsg_free(nl_umsg *m)
@@ -630,14 +700,23 @@ static void unpack_value(reader *r)
 int nl_umsg_unpack(lua_State *L, const nl_umsg *m)
 {
     int n = m->body.nvalues;
-    luaL_checkstack(L, n + 8, "too many values in a message");
+    if (nl_unlikely(n > 8)) { /* pushing makes room for one more each time */
+        luaL_checkstack(L, n + 8, "too many values in a message");
+    }
     reader r = {.L = L, .p = m->body.data};
     if (nl_unlikely(m->body.shares)) {
         lua_createtable(L, 8, 0);
         r.seen = lua_gettop(L);
     }
     for (int i = 0; i < n; i++) {
-        unpack_value(&r);
+        if (nl_likely(*r.p == T_NUMBER)) {
+            lua_Number v;
+            memcpy(&v, r.p + 1, sizeof v);
+            r.p += 9;
+            lua_pushnumber(L, v);
+        } else {
+            unpack_value(&r);
+        }
     }
     if (r.seen) {
         lua_remove(L, r.seen);

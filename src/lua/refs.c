@@ -1,15 +1,17 @@
 /*
  * refs.c - values of a state that C holds on to.
  *
- * They stand in one table, at index 1 of the main state's stack, where it is reached without a
- * lookup.  Runs of 1, 2, 4 … references side by side are handed out, so that a callback and the
- * arguments of its call need no table of their own.  A freed place holds false, not nil: the
- * table's array part stays an array.
+ * The first few, which is all that most contexts have, stand in the registry, from where they are
+ * pushed on any stack by one call; the others in a table at index 1 of the main state's stack,
+ * since luaL_ref goes on behind the first few in the registry.  Runs of 1, 2, 4 … references
+ * side by side are handed out, so that a callback and the arguments of its call need no table of
+ * their own.  A freed place holds false, not nil: the tables' array parts stay arrays.
  */
 #include "base/alloc.h"
 #include "lua/lctx.h"
 
 #define NSIZES 16
+#define LOW 16 /* references below are in the registry */
 
 struct nl_refs {
     int top, cap;
@@ -26,7 +28,11 @@ nl_refs *nl_refs_new(lua_State *L)
 {
     nl_refs *r = nl_calloc(sizeof *r);
     lua_settop(L, 0);
-    lua_createtable(L, 4, 0);
+    lua_createtable(L, 0, 0);
+    for (int i = 1; i < LOW; i++) {
+        lua_pushboolean(L, 0);
+        lua_rawseti(L, LUA_REGISTRYINDEX, i);
+    }
     r->top = 1;
     return r;
 }
@@ -39,28 +45,47 @@ void nl_refs_free(nl_refs *r)
     }
 }
 
-int nl_ref_n(nl_lctx *lc, lua_State *L, int n)
+/* Pops n values into the places from ref on. */
+static void store(nl_lctx *lc, lua_State *L, int ref, int n)
 {
-    if (nl_unlikely(lc->closing)) {
-        lua_pop(L, n);
-        return NL_NOREF;
-    }
-    nl_refs *r = lc->refs;
-    unsigned i = size_index(n);
-    int ref = r->free[i];
-    if (ref) {
-        r->free[i] = r->next[ref];
-    } else {
-        ref = r->top;
-        r->top += 1 << i;
+    if (nl_likely(ref < LOW)) {
+        while (n > 0) {
+            lua_rawseti(L, LUA_REGISTRYINDEX, ref + --n);
+        }
+        return;
     }
     lua_State *M = lc->L;
     if (L != M) {
         lua_xmove(L, M, n);
     }
     while (n > 0) {
-        lua_rawseti(M, 1, ref + --n);
+        lua_rawseti(M, 1, ref - LOW + 1 + --n);
     }
+}
+
+static int take(nl_refs *r, unsigned size_index)
+{
+    int ref = r->free[size_index], n = 1 << size_index;
+    if (nl_likely(ref)) {
+        r->free[size_index] = r->next[ref];
+        return ref;
+    }
+    if (r->top < LOW && r->top + n > LOW) {
+        r->top = LOW;
+    }
+    ref = r->top;
+    r->top += n;
+    return ref;
+}
+
+int nl_ref_n(nl_lctx *lc, lua_State *L, int n)
+{
+    if (nl_unlikely(lc->closing)) {
+        lua_pop(L, n);
+        return NL_NOREF;
+    }
+    int ref = take(lc->refs, size_index(n));
+    store(lc, L, ref, n);
     return ref;
 }
 
@@ -77,11 +102,10 @@ void nl_unref_n(nl_lctx *lc, int ref, int n)
     unsigned i = size_index(n);
     r->next[ref] = r->free[i];
     r->free[i] = ref;
-    lua_State *M = lc->L;
-    while (n > 0) {
-        lua_pushboolean(M, 0);
-        lua_rawseti(M, 1, ref + --n);
+    for (int k = 0; k < n; k++) {
+        lua_pushboolean(lc->L, 0);
     }
+    store(lc, lc->L, ref, n);
 }
 
 int nl_ref(nl_lctx *lc, lua_State *L)
@@ -100,8 +124,12 @@ void nl_ref_push(nl_lctx *lc, lua_State *L, int ref)
         lua_pushnil(L);
         return;
     }
+    if (nl_likely(ref < LOW)) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, ref);
+        return;
+    }
     lua_State *M = lc->L;
-    lua_rawgeti(M, 1, ref);
+    lua_rawgeti(M, 1, ref - LOW + 1);
     if (L != M) {
         lua_xmove(M, L, 1);
     }

@@ -34,6 +34,8 @@ typedef struct chunk {
     size_t size;
 } chunk;
 
+#define BIG_MAX ((size_t)1 << 39) /* no machine has that */
+
 /* Head of a block of malloc's. */
 typedef struct big {
     struct big *next, *prev;
@@ -132,7 +134,7 @@ static void *take(nl_slab *s, unsigned c)
 
 static void *big_alloc(nl_slab *s, size_t n)
 {
-    big *b = n < SIZE_MAX - sizeof *b ? nl_try_malloc(sizeof *b + n) : NULL;
+    big *b = n < BIG_MAX ? nl_try_malloc(sizeof *b + n) : NULL;
     if (!b) {
         return NULL;
     }

@@ -99,6 +99,12 @@ void nl_state_free(nl_lctx *lc)
 /* ------------------------------------------------------------------ the JIT compiler */
 
 #define HIDDEN "nl.jit" /* in the registry: the library, while only we use it */
+/*
+ * A trace that ends at a call of a C function, to go on behind it, costs about as much as
+ * interpreting 50 instructions; shorter pieces between such calls, of which scripts that mostly
+ * call the runtime consist, are better not compiled.
+ */
+#define MINSTITCH "minstitch=50"
 
 /* Relaxed: the monitor's thread acts on what it sees, and whoever runs the state looks again before anything is done. */
 static int mode_of(nl_lctx *lc)
@@ -142,7 +148,11 @@ static void open_jit_library(lua_State *L, nl_lctx *lc)
         lua_pushcclosure(L, user_switch, 1);
         lua_setfield(L, -2, switches[i]);
     }
-    lua_pop(L, 2);
+    lua_getfield(L, -1, "opt");
+    lua_getfield(L, -1, "start");
+    lua_pushliteral(L, MINSTITCH);
+    lua_call(L, 1, 0);
+    lua_pop(L, 3);
     if (mode_of(lc) != NL_JIT_ON) {
         set_engine(L, false);
     }

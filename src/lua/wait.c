@@ -3,7 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/os.h"
-#include "lua/lctx.h"
+#include "lua/co.h"
 
 _Static_assert(offsetof(nl_wait, timer_of) - offsetof(nl_wait, timer) == offsetof(nl_timed, of),
                "nl_lctx_on_timer finds out there whose timer it is");
@@ -74,7 +74,9 @@ lua_State *nl_wait_begin(nl_lctx *lc, nl_wait *w)
     unhook(lc, w);
     if (w->co) {
         lua_State *L = w->co->leaf;
-        lua_settop(L, 0);
+        if (nl_unlikely(!nl_co_unseen(w->co, L))) {
+            lua_settop(L, 0);
+        }
         return L;
     }
     nl_co *co = nl_co_get(lc);
