@@ -139,7 +139,7 @@ Test(chain, random_against_model)
     enum { MAX = 1 << 20, REQS = 64 };
     static unsigned char model[MAX], payload[4000];
     static nl_wreq req[REQS];
-    uint64_t due[REQS];
+    uint64_t due[REQS] = {0};
     rng r = rng_seed(11);
     for (int round = 0; round < 40 / SLOW; round++) {
         nl_chain c;

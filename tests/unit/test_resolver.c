@@ -39,7 +39,7 @@ static void ask(actor *a, int family, const char *host, int port)
     r->ctx = a->ctx.slot.id;
     r->family = family;
     r->port = port;
-    strcpy(r->host, host);
+    memcpy(r->host, host, strlen(host) + 1);
     a->n++;
     nl_resolver_submit(r);
 }

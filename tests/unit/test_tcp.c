@@ -423,13 +423,13 @@ static void claim_peer(script *t)
         peer_write(fd[i], "\0\377\377\377abc", 7);
     }
     nap(100 * MS);
-    cr_expect_leq(nl_block_bytes(), N * 8192);
+    cr_expect_leq(nl_block_bytes(), 8192u * N);
     for (int i = 0; i < N; i++) {
         peer_write(fd[i], part, sizeof(part));
     }
     nap(100 * MS);
-    cr_expect_geq(nl_block_bytes(), N * 3000);
-    cr_expect_leq(nl_block_bytes(), N * 3 * 4096);
+    cr_expect_geq(nl_block_bytes(), 3000u * N);
+    cr_expect_leq(nl_block_bytes(), 12288u * N);
     for (int i = 0; i < N; i++) {
         nl_sock_close(fd[i]);
     }
