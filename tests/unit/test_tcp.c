@@ -423,13 +423,13 @@ static void claim_peer(script *t)
         peer_write(fd[i], "\0\377\377\377abc", 7);
     }
     nap(100 * MS);
-    cr_expect_leq(nl_block_bytes(), 8192u * N);
+    cr_expect_leq(nl_block_bytes(), (uint64_t)8192 * N);
     for (int i = 0; i < N; i++) {
         peer_write(fd[i], part, sizeof(part));
     }
     nap(100 * MS);
-    cr_expect_geq(nl_block_bytes(), 3000u * N);
-    cr_expect_leq(nl_block_bytes(), 12288u * N);
+    cr_expect_geq(nl_block_bytes(), (uint64_t)3000 * N);
+    cr_expect_leq(nl_block_bytes(), (uint64_t)12288 * N);
     for (int i = 0; i < N; i++) {
         nl_sock_close(fd[i]);
     }
