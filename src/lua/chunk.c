@@ -213,8 +213,8 @@ int nl_chunk_get(nl_chunk **out, lua_State *L, const char *path)
     }
     nl_chunk *c = cached(path, &at);
     if (!c) {
-        char *text;
-        size_t len, n = strlen(path);
+        char *text = NULL;
+        size_t len = 0, n = strlen(path);
         err = nl_read_file(path, &text, &len);
         if (err) {
             return err;
@@ -241,9 +241,9 @@ nl_chunk *nl_chunk_builtin(lua_State *L, const char *name, const char *text, siz
     static const stamp at = {0, 0, 0};
     nl_chunk *c = cached(path, &at);
     if (!c) {
-        int err = nl_chunk_from_text(&c, L, text, len, "=[nl-jit]");
-        if (err) {
+        if (nl_chunk_from_text(&c, L, text, len, "=[nl-jit]") != 0) {
             lua_error(L);
+            return NULL; /* not reached */
         }
         keep(c, path, &at);
     }

@@ -1,6 +1,7 @@
 /* co.c - roots: making, running and suspending them; see lctx.h and co.h */
 #include "lua/co.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -135,10 +136,9 @@ static void co_failed(nl_co *co)
     }
     nl_log_text(lc->name, full, len);
     if (co->main) {
-        size_t n = strlen(text);
-        char *reason = nl_malloc(sizeof "error: " + n);
-        memcpy(reason, "error: ", 7);
-        memcpy(reason + 7, text, n + 1);
+        size_t n = strlen(text) + sizeof "error: ";
+        char *reason = nl_malloc(n);
+        snprintf(reason, n, "error: %s", text);
         nl_lctx_main_failed(lc, reason);
         nl_free(reason);
     }
@@ -166,7 +166,8 @@ static int climb(nl_co *co, nl_colink *base, int st)
         while (below_of(P) != L) {
             P = below_of(P);
         }
-        bool wrapped = nl_co_mark(P) == NL_MARK_WRAP, ok = st == LUA_OK || st == LUA_YIELD || st == NL_WRAP_ENDED;
+        bool wrapped = nl_co_mark(P) == NL_MARK_WRAP,
+             ok = st == LUA_OK || st == LUA_YIELD || st == NL_WRAP_ENDED;
         int n = ok ? lua_gettop(L) : 1;
         if (nl_unlikely(!lua_checkstack(P, n + 2))) {
             lua_settop(L, 0);
@@ -202,7 +203,8 @@ void nl_co_run(nl_co *co, int nargs)
     }
     lc->cur = NULL;
     lc->link = NULL;
-    if (nl_unlikely(atomic_load_explicit(&lc->jit, memory_order_relaxed) == NL_JIT_OFF) && (++lc->runs & 31) == 0) {
+    if (nl_unlikely(atomic_load_explicit(&lc->jit, memory_order_relaxed) == NL_JIT_OFF) &&
+        (++lc->runs & 31) == 0) {
         nl_jit_check(lc);
     }
     co->leaf = lc->parking ? co->leaf : co->L;
@@ -256,7 +258,8 @@ void nl_block_check(lua_State *L)
                           "function, a metamethod called from C …)");
         }
     }
-    luaL_error(L, "cannot block here: this coroutine was resumed by a C function, not by coroutine.resume or wrap");
+    luaL_error(
+        L, "cannot block here: this coroutine was resumed by a C function, not by coroutine.resume or wrap");
 }
 
 nl_wait *nl_block_wait(lua_State *L, int kind)

@@ -22,7 +22,8 @@
 extern const char nl_marks[3];
 #define NL_MARK_LEAF ((void *)&nl_marks[0]) /* it blocked itself, or waits for one below that it resumed */
 #define NL_MARK_WRAP ((void *)&nl_marks[1]) /* it waits for one below that it called through wrap */
-#define NL_MARK_DEAD ((void *)&nl_marks[2]) /* it can never go on; only a wrap whose coroutine failed leaves such */
+#define NL_MARK_DEAD                                                                                         \
+    ((void *)&nl_marks[2]) /* it can never go on; only a wrap whose coroutine failed leaves such */
 
 /* The mark of a suspended coroutine, or NULL if a yield of the script suspended it (or it is not suspended). */
 static inline const char *nl_co_mark(lua_State *co)

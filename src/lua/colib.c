@@ -319,8 +319,11 @@ static const void *global_function(lua_State *L, const char *name)
 
 void nl_colib_open(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"resume", co_resume}, {"wrap", co_wrap}, {"status", co_status}, {"running", co_running}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"resume", co_resume},
+                                         {"wrap", co_wrap},
+                                         {"status", co_status},
+                                         {"running", co_running},
+                                         {NULL, NULL}};
     nl_lctx *lc = nl_lctx_of(L);
     lc->pcall = global_function(L, "pcall");
     lc->xpcall = global_function(L, "xpcall");

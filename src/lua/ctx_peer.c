@@ -32,7 +32,7 @@ static void grow(nl_lmsgs *ms)
     uint32_t n = ms->nbuckets;
     nl_peer **old = ms->buckets;
     ms->nbuckets = n ? 4 * n : 4;
-    ms->buckets = nl_calloc(ms->nbuckets * sizeof *ms->buckets);
+    ms->buckets = nl_calloc(ms->nbuckets * sizeof(void *));
     for (uint32_t i = 0; i < n; i++) {
         for (nl_peer *p = old[i], *next; p; p = next) {
             next = p->next;

@@ -339,8 +339,9 @@ static char *first_name(const nl_lua_options *o)
         n += strlen(o->argv[i]) + 1;
     }
     char *name = nl_calloc(n);
+    size_t at = 0;
     for (int i = o->script_index; i < o->argc; i++) {
-        strcat(strcat(name, i > o->script_index ? " " : ""), o->argv[i]);
+        at += (size_t)snprintf(name + at, n - at, "%s%s", i > o->script_index ? " " : "", o->argv[i]);
     }
     return name;
 }

@@ -62,24 +62,27 @@ enum nl_wait_kind {
 };
 
 struct nl_wait {
-    nl_list node;      /* in the queue of what it waits for; linked to itself when in none */
-    nl_co *co;         /* the parked root, or NULL for a callback */
-    int fn;            /* callback: first of 1 + nargs references side by side: the function, the call's own arguments */
+    nl_list node; /* in the queue of what it waits for; linked to itself when in none */
+    nl_co *co;    /* the parked root, or NULL for a callback */
+    int fn; /* callback: first of 1 + nargs references side by side: the function, the call's own arguments */
     uint16_t nargs;
-    uint8_t kind;      /* enum nl_wait_kind */
-    bool continuous;   /* callback stays armed after firing */
-    bool posted;       /* later stands in a queue */
-    bool gone;         /* freed while posted: later frees the memory */
-    bool args_pushed;  /* whoever completes it has pushed the call's arguments where they belong (nl_wait_push_args) */
-    int err;           /* for nl_wait_later: the positive error to end with */
+    uint8_t kind;    /* enum nl_wait_kind */
+    bool continuous; /* callback stays armed after firing */
+    bool posted;     /* later stands in a queue */
+    bool gone;       /* freed while posted: later frees the memory */
+    bool
+        args_pushed; /* whoever completes it has pushed the call's arguments where they belong (nl_wait_push_args) */
+    int err;         /* for nl_wait_later: the positive error to end with */
     nl_timer timer;    /* its time-out */
     uint32_t timer_of; /* NL_TIMER_OF_WAIT; directly behind timer, see nl_lctx_on_timer */
-    void (*timeout)(nl_lctx *lc, nl_wait *w); /* the time-out has passed: unhook w from its queue; then NL_ETIMEOUT is delivered */
-    nl_msg later;      /* nl_wait_later */
-    void *owner;       /* the socket, …: for the operation's own use */
-    uint64_t key;      /* handle, session, …: likewise */
+    void (*timeout)(
+        nl_lctx *lc,
+        nl_wait *w); /* the time-out has passed: unhook w from its queue; then NL_ETIMEOUT is delivered */
+    nl_msg later;    /* nl_wait_later */
+    void *owner;     /* the socket, …: for the operation's own use */
+    uint64_t key;    /* handle, session, …: likewise */
     uint64_t key2;
-    nl_list all;       /* callbacks: in lctx.callbacks */
+    nl_list all; /* callbacks: in lctx.callbacks */
 };
 
 struct nl_co {
@@ -89,11 +92,12 @@ struct nl_co {
     int ref;         /* anchors the thread */
     uint8_t state;   /* NL_CO_* */
     bool main;       /* runs the main chunk */
-    bool escaped;    /* the script has seen its thread (coroutine.running): not to be used for another callback */
-    nl_co *next;   /* free list */
-    nl_list all;   /* every root of the context */
-    uint64_t of;   /* what it runs a callback of, for lib_tcp.c; nl_co_get sets 0 */
-    nl_wait wait;  /* what it is parked in; a root waits for one thing at a time */
+    bool
+        escaped; /* the script has seen its thread (coroutine.running): not to be used for another callback */
+    nl_co *next; /* free list */
+    nl_list all; /* every root of the context */
+    uint64_t of; /* what it runs a callback of, for lib_tcp.c; nl_co_get sets 0 */
+    nl_wait wait; /* what it is parked in; a root waits for one thing at a time */
 };
 enum { NL_CO_FREE, NL_CO_RUNNING, NL_CO_PARKED };
 
@@ -107,27 +111,27 @@ typedef struct nl_colink {
 
 /* What lib_buffer.c and lib_tcp.c keep per context; their luaopen functions fill it. */
 typedef struct nl_lio {
-    const void *buf_small, *buf_full, *sock;      /* metatables by lua_topointer: a type check is one compare */
-    int buf_small_ref, buf_full_ref, sock_ref;    /* and their places in the registry (luaL_ref) */
+    const void *buf_small, *buf_full, *sock;   /* metatables by lua_topointer: a type check is one compare */
+    int buf_small_ref, buf_full_ref, sock_ref; /* and their places in the registry (luaL_ref) */
     nl_buf pushing;         /* on its way into an object: not lost if making the object raises */
     struct nl_tcp *opening; /* likewise */
-    size_t debt;            /* bytes outside the Lua heap taken on by buffers and not yet told to its collector */
-    nl_list fd_writes;      /* writes by number that somebody waits for */
-    bool closed;            /* nl_ltcp_close_all has been here: no new sockets */
+    size_t debt;       /* bytes outside the Lua heap taken on by buffers and not yet told to its collector */
+    nl_list fd_writes; /* writes by number that somebody waits for */
+    bool closed;       /* nl_ltcp_close_all has been here: no new sockets */
 } nl_lio;
 
 struct nl_lctx {
-    nl_ctx ctx; /* first: nl_ctx * and nl_lctx * convert */
-    lua_State *L; /* main state: runs no script code, holds what is shared */
-    nl_co *cur;        /* the root now running; NULL: no Lua runs */
-    nl_co *begun;      /* a callback's root, between nl_wait_begin and nl_wait_end */
-    nl_colink *link;   /* the innermost coroutine now running */
-    bool parking;      /* nl_park was called: the yield under way is the runtime's */
-    bool closing;      /* lua_close is at work: only finalizers run, references are gone */
-    atomic_uchar jit;  /* NL_JIT_* (state.h); the monitor's thread has a look too */
+    nl_ctx ctx;       /* first: nl_ctx * and nl_lctx * convert */
+    lua_State *L;     /* main state: runs no script code, holds what is shared */
+    nl_co *cur;       /* the root now running; NULL: no Lua runs */
+    nl_co *begun;     /* a callback's root, between nl_wait_begin and nl_wait_end */
+    nl_colink *link;  /* the innermost coroutine now running */
+    bool parking;     /* nl_park was called: the yield under way is the runtime's */
+    bool closing;     /* lua_close is at work: only finalizers run, references are gone */
+    atomic_uchar jit; /* NL_JIT_* (state.h); the monitor's thread has a look too */
     bool jit_hidden, jit_counted;
-    uint32_t runs;     /* of roots; paces nl_jit_check */
-    uint32_t depth;    /* coroutines nested in each other on the C stack */
+    uint32_t runs;  /* of roots; paces nl_jit_check */
+    uint32_t depth; /* coroutines nested in each other on the C stack */
     nl_co *free_co;
     uint32_t nfree_co;
     nl_list all_co;
@@ -142,16 +146,16 @@ struct nl_lctx {
     uint32_t nsockets; /* open sockets, for stats */
     nl_list sockets;   /* lib_tcp.c: every socket object, to close at the end */
     uint64_t parent;
-    char *name; /* file and arguments */
-    char *file; /* path it was loaded from, NULL for none (-e) */
-    bool first; /* the first context: its failure is the process's status 1 */
-    bool dying; /* destroyed or exiting: no further Lua runs */
-    struct nl_slab *slab; /* memory of the state (slab.h) */
+    char *name;                   /* file and arguments */
+    char *file;                   /* path it was loaded from, NULL for none (-e) */
+    bool first;                   /* the first context: its failure is the process's status 1 */
+    bool dying;                   /* destroyed or exiting: no further Lua runs */
+    struct nl_slab *slab;         /* memory of the state (slab.h) */
     _Atomic(nl_slab *) slab_seen; /* the same, for context.stats of others */
     size_t c_bytes;
-    struct nl_lmsgs *msgs;   /* lib_context.h: receivers, pending messages, queries, watchers */
+    struct nl_lmsgs *msgs;     /* lib_context.h: receivers, pending messages, queries, watchers */
     struct nl_ltimers *timers; /* lib_timer.c */
-    struct nl_lua_boot *boot; /* file, arguments until start */
+    struct nl_lua_boot *boot;  /* file, arguments until start */
     nl_lio io;
 };
 
@@ -273,12 +277,12 @@ int nl_lctx_create(uint64_t *handle, lua_State *L, nl_lctx *parent, const char *
 
 /* What main.c hands over for the first context. */
 typedef struct nl_lua_options {
-    int argc;         /* the process's own arguments */
+    int argc; /* the process's own arguments */
     char **argv;
     int script_index; /* of the script's name in argv ("-" = standard input); argc: none, only chunks */
     char **chunks;    /* -e and -l in order: 'e' or 'l' is the first character */
     int nchunks;
-    char **jit;       /* -j and -O options, first character 'j' or 'O' */
+    char **jit; /* -j and -O options, first character 'j' or 'O' */
     int njit;
 } nl_lua_options;
 /* Starts the first context.  0, or 1 after a clear message on standard error. */

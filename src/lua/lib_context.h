@@ -37,7 +37,7 @@ typedef struct nl_session {
 } nl_session;
 
 typedef struct nl_lmsgs {
-    nl_peer any;          /* recv(0) */
+    nl_peer any; /* recv(0) */
     nl_peer **buckets;
     uint32_t nbuckets, npeers;
     nl_peer *last;        /* the one looked up last */
@@ -48,10 +48,10 @@ typedef struct nl_lmsgs {
     uint32_t npending;
     nl_session *sessions;
     uint32_t nsessions, sessions_cap, free_session;
-    uint64_t *watchers;   /* whom to tell of our end */
+    uint64_t *watchers; /* whom to tell of our end */
     uint32_t nwatchers, watchers_cap;
-    nl_umsg *spare;       /* a message used up, for the next one to be sent */
-    nl_msg drain;         /* posted: a callback was set while messages were pending */
+    nl_umsg *spare; /* a message used up, for the next one to be sent */
+    nl_msg drain;   /* posted: a callback was set while messages were pending */
     bool draining;
 } nl_lmsgs;
 

@@ -34,14 +34,16 @@
 #define MULTIARCH ""
 #endif
 #define CPATH_DEFAULT                                                                                        \
-    "./?.so;/usr/local/lib/lua/5.1/?.so" MULTIARCH ";/usr/lib/lua/5.1/?.so;/usr/local/lib/lua/5.1/loadall.so"
+    "./?.so;/usr/local/lib/lua/5.1/?.so" MULTIARCH ";/usr/lib/lua/5.1/?.so;/usr/local/lib/lua/5.1/"          \
+    "loadall.so"
 /* LuaRocks' tree of the user, below $HOME. */
 #define ROCKS_PATH ";%s/.luarocks/share/lua/5.1/?.lua;%s/.luarocks/share/lua/5.1/?/init.lua"
 #define ROCKS_CPATH ";%s/.luarocks/lib/lua/5.1/?.so"
 #endif
 
 /* Pushes what an environment variable says, with the default path where it has ";;", or the default path. */
-static void push_path(lua_State *L, const char *env, const char *env51, const char *standard, const char *rocks)
+static void push_path(lua_State *L, const char *env, const char *env51, const char *standard,
+                      const char *rocks)
 {
     const char *home = getenv("HOME");
     lua_pushstring(L, standard);
@@ -234,8 +236,9 @@ static const char glue[] = "local begin, finish, chunk = ...\n"
                            "  return finish(value, f(value))\n"
                            "end, function(file) return chunk(file)() end\n";
 
-static const char loading;    /* its address stands in package.loaded while a chunk runs, and after it has failed */
-#define LOADING_CO "nl.loading"    /* registry: by module name, the coroutine that runs its chunk */
+static const char
+    loading; /* its address stands in package.loaded while a chunk runs, and after it has failed */
+#define LOADING_CO "nl.loading"        /* registry: by module name, the coroutine that runs its chunk */
 #define LOADING_ROOT "nl.loading_root" /* and its root */
 
 /* Raises with the position of who called require: that function calls ours. */

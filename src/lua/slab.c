@@ -65,10 +65,10 @@ static inline unsigned class_of(size_t n)
 static inline size_t class_size(unsigned c)
 {
     if (nl_likely(c < STEP_CLASSES)) {
-        return (c + 1) * 16;
+        return ((size_t)c + 1) * 16;
     }
     unsigned k = c - STEP_CLASSES;
-    return (size_t)(5 + k % 4) << (k / 4 + 5);
+    return (5 + (size_t)k % 4) << (k / 4 + 5);
 }
 
 static inline void add(atomic_size_t *a, size_t n)
@@ -180,6 +180,15 @@ static void put(nl_slab *s, void *p, size_t n)
 void *nl_slab_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
 {
     nl_slab *s = ud;
+    if (!PLAIN && nl_likely(!ptr && nsize - 1 < STEP_MAX)) { /* a small new block: most calls */
+        unsigned c = (unsigned)((nsize - 1) / 16);
+        void *p = s->free[c];
+        if (nl_likely(p && !s->deny)) {
+            s->free[c] = *(void **)p;
+            add(&s->used, nsize);
+            return p;
+        }
+    }
     if (nsize == 0) {
         if (ptr) {
             put(s, ptr, osize);

@@ -33,7 +33,8 @@ void nl_state_booting(nl_lctx *lc)
 static int panic(lua_State *L)
 {
     const char *s = lua_tostring(L, -1);
-    nl_log(nl_lctx_of(L)->name, "error outside of any Lua function, the process cannot go on: %s", s ? s : "?");
+    nl_log(nl_lctx_of(L)->name, "error outside of any Lua function, the process cannot go on: %s",
+           s ? s : "?");
     return 0;
 }
 
@@ -62,7 +63,8 @@ int nl_state_open(nl_lctx *lc)
     if (lua_cpcall(lc->L, open_base, NULL) != 0) {
         return -ENOMEM;
     }
-    if (!lc->first && nl_state_apply_options(lc) != 0) { /* the first one's failure is nl_lua_start's to tell */
+    if (!lc->first &&
+        nl_state_apply_options(lc) != 0) { /* the first one's failure is nl_lua_start's to tell */
         nl_log(lc->name, "%s", lua_tostring(lc->L, -1));
         lua_settop(lc->L, 1);
     }
@@ -274,7 +276,8 @@ static void apply(lua_State *L, nl_lctx *lc, const char *o)
         set_engine(L, s[1] == 'n');
     } else if (strcmp(s, "flush") == 0) {
         luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_FLUSH);
-    } else if (lc->first || s[0] != 'p' || (s[1] && s[1] != '=')) { /* the profiler's signal is the process's */
+    } else if (lc->first || s[0] != 'p' ||
+               (s[1] && s[1] != '=')) { /* the profiler's signal is the process's */
         size_t len = strcspn(s, "=");
         lua_getglobal(L, "require");
         lua_pushliteral(L, "jit.");

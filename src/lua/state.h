@@ -17,7 +17,7 @@ enum { NL_JIT_OFF, NL_JIT_ON, NL_JIT_CAPPED, NL_JIT_USER /* the script or the co
 #define NL_JIT_AFTER_NS 2000000
 
 /* -j and -O of the command line, first character 'j' or 'O'; before the first state. */
-void nl_jit_options(char **options, int n);
+void nl_jit_options(char **o, int n);
 
 /* The context that calls from C are for while no worker runs one; NULL: none. */
 void nl_state_booting(nl_lctx *lc);

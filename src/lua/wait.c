@@ -116,7 +116,8 @@ void nl_wait_fail(nl_lctx *lc, nl_wait *w, int err)
 {
     lua_State *L = nl_wait_begin(lc, w);
     int n = nl_push_err(L, err);
-    if (w->kind == NL_WAIT_RECV && !w->co) { /* these two come before the handle as given: (result, err, from, session, handle) */
+    if (w->kind == NL_WAIT_RECV &&
+        !w->co) { /* these two come before the handle as given: (result, err, from, session, handle) */
         lua_pushnumber(L, (lua_Number)w->key);
         lua_pushnumber(L, -1);
         n += 2;

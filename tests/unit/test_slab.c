@@ -125,8 +125,9 @@ Test(slab, a_whole_state)
     lua_State *L = lua_newstate(nl_slab_alloc, s);
     cr_assert_not_null(L);
     luaL_openlibs(L);
-    cr_assert_eq(luaL_dostring(L, "local t = {} for i = 1, 20000 do t[i] = {i, ('x'):rep(i % 500)} end t = nil\n"
-                                  "collectgarbage() return collectgarbage('count')"),
+    cr_assert_eq(luaL_dostring(L,
+                               "local t = {} for i = 1, 20000 do t[i] = {i, ('x'):rep(i % 500)} end t = nil\n"
+                               "collectgarbage() return collectgarbage('count')"),
                  0, "%s", lua_tostring(L, -1));
     double count = lua_tonumber(L, -1) * 1024;
     double used = (double)nl_slab_used(s);
