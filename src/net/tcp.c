@@ -345,9 +345,14 @@ int nl_tcp_accept(nl_tcp **out, nl_tcp *listener, const nl_tcp_ops *ops)
 
 void nl_tcp_close(nl_tcp *s)
 {
+    /*
+     * For the message, given up in returned().  Counted first: when the owner has left its table, the io hook of another
+     * worker drops the message itself, perhaps right after the next step.
+     */
+    atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
     unsigned old = atomic_fetch_or_explicit(&s->flags, NL_TCP_CLOSED, memory_order_acq_rel);
-    if (old & NL_TCP_POSTED) {
-        atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed); /* given up in returned() */
+    if (!(old & NL_TCP_POSTED)) {
+        atomic_fetch_sub_explicit(&s->refs, 1, memory_order_relaxed); /* the owner's is still there */
     }
     bool unread = nl_tcp_drop_input(s);
     nl_spin_lock(&s->chain.lock);

@@ -181,9 +181,10 @@ bool nl_out_of_budget(nl_worker *w)
     if (w->budget <= 0 || w->byte_budget <= 0) {
         return true;
     }
-    /* The clock is read at every eighth look only. */
-    if ((++w->budget_looks & 7) == 0 &&
-        nl_ticks() - w->dispatch_start > NL_DISPATCH_US * nl_the_sched.ticks_per_us) {
+    /* The clock is read at every eighth look only; where few messages take long, the monitor has noticed. */
+    if (atomic_load_explicit(&w->stuck, memory_order_relaxed) ||
+        ((++w->budget_looks & 7) == 0 &&
+         nl_ticks() - w->dispatch_start > NL_DISPATCH_US * nl_the_sched.ticks_per_us)) {
         w->budget = 0;
         return true;
     }
@@ -258,7 +259,9 @@ static void end_of_dispatch(nl_worker *w, nl_ctx *c)
         nl_the_sched.hooks.flush(w->index, true);
     }
     uint64_t now = nl_ticks();
-    c->cpu_ticks += now - w->dispatch_start;
+    atomic_store_explicit(&c->cpu_ticks,
+                          atomic_load_explicit(&c->cpu_ticks, memory_order_relaxed) + now - w->dispatch_start,
+                          memory_order_relaxed);
     w->dispatch_start = now; /* of the next one, and the loop's idea of the time */
 }
 
@@ -278,7 +281,11 @@ void nl_dispatch(nl_worker *w, nl_ctx *c)
     }
     if (nl_unlikely(!c->started)) {
         c->started = true;
-        c->ops->start(c);
+        if (atomic_load(&c->kill_posted)) { /* destroyed before its first turn: none of its code runs */
+            nl_ctx_end(c, nl_ctx_kill_reason(c));
+        } else {
+            c->ops->start(c);
+        }
     }
     for (;;) {
         nl_msg *m = c->ending ? NULL : next_message(c);
@@ -377,7 +384,7 @@ void nl_ctx_defer(nl_ctx *c, nl_msg *m)
 int64_t nl_ctx_cpu_ns(const nl_ctx *c)
 {
     nl_sched *s = &nl_the_sched;
-    uint64_t t = c->cpu_ticks;
+    uint64_t t = atomic_load_explicit(&c->cpu_ticks, memory_order_relaxed);
     if (nl_ctx_current() == c) {
         t += nl_ticks() - nl_self->dispatch_start;
     }

@@ -64,7 +64,7 @@ struct nl_ctx {
     char *end_reason;
     int home; /* worker whose reactor has its sockets; -1 until the first one */
     uint64_t handled;
-    uint64_t cpu_ticks;                       /* time spent in dispatches; see nl_ctx_cpu_ns */
+    atomic_uint_fast64_t cpu_ticks;           /* time spent in dispatches; see nl_ctx_cpu_ns */
     void (*on_timer)(nl_ctx *c, nl_timer *t); /* a due timer of nl_ctx_timer_add */
     struct nl_name *names;                    /* names it bears; under the lock of names.c */
     nl_grave grave;
@@ -83,7 +83,7 @@ nl_ctx *nl_ctx_find(uint64_t handle);
 void nl_ctx_post(nl_ctx *c, nl_msg *m);
 /* Find and post: 0, -NL_ENOCONTEXT, or -NL_EMAILBOXFULL (then m stays the caller's). */
 int nl_ctx_send(uint64_t handle, nl_msg *m);
-/* Time this context has spent running, in nanoseconds; from its own turn. */
+/* Time this context has spent running, in nanoseconds; any thread, for its own turn up to now. */
 int64_t nl_ctx_cpu_ns(const nl_ctx *c);
 /* Messages pushed and not yet run; any thread, racy. */
 uint64_t nl_ctx_mailbox_len(const nl_ctx *c);

@@ -7,7 +7,8 @@
 atomic_uint_fast64_t nl_qsbr_global = 1;
 
 static _Thread_local nl_qsbr *my_record;
-static nl_spin lock = NL_SPIN_INIT; /* guards orphans and additions to records */
+static _Thread_local unsigned nested; /* nl_qsbr_enter while online */
+static nl_spin lock = NL_SPIN_INIT;   /* guards orphans and additions to records */
 static _Atomic(nl_qsbr *) records;
 static nl_grave *orphans; /* buried by threads without a record */
 static atomic_bool have_orphans;
@@ -45,12 +46,20 @@ void nl_qsbr_enter(void)
     if (!my_record) {
         nl_qsbr_register(nl_calloc_aligned(sizeof(nl_qsbr)));
     }
+    if (atomic_load_explicit(&my_record->epoch, memory_order_relaxed)) {
+        nested++; /* a worker in a dispatch: it is online, and must stay so */
+        return;
+    }
     nl_qsbr_online(my_record);
 }
 
 void nl_qsbr_leave(void)
 {
     nl_qsbr *r = my_record;
+    if (nested) {
+        nested--;
+        return;
+    }
     nl_qsbr_offline(r);
     if (r->first) { /* a helper thread does not sweep: the workers do */
         nl_spin_lock(&lock);

@@ -68,7 +68,7 @@ static inline uint32_t nl_runq_len(nl_runq *q)
 {
     uint32_t h = atomic_load_explicit(&q->head, memory_order_seq_cst);
     uint32_t t = atomic_load_explicit(&q->tail, memory_order_seq_cst);
-    return t - h <= NL_RUNQ_SIZE ? t - h : 0;
+    return t - h <= NL_RUNQ_SIZE ? t - h : NL_RUNQ_SIZE; /* head moved between the loads: it is busy */
 }
 
 /* The owner of `to`, which must be empty: takes the older half (rounded up) of `from`.  Returns how many. */

@@ -253,6 +253,18 @@ int nl_worker_index(void)
     return nl_self ? nl_self->index : -1;
 }
 
+void nl_sched_blocking_begin(void)
+{
+    atomic_fetch_add(&nl_the_sched.blocked, 1);
+    atomic_store(&nl_self->stuck, true);
+    nl_wake_for_rescue();
+}
+
+void nl_sched_blocking_end(void)
+{
+    atomic_fetch_sub(&nl_the_sched.blocked, 1);
+}
+
 nl_reactor *nl_worker_reactor(int worker)
 {
     return nl_the_sched.worker[worker]->reactor;

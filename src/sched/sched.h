@@ -53,6 +53,13 @@ bool nl_sched_stopping(void);
 int nl_sched_workers(void);
 /* Index of the calling worker; -1 on any other thread. */
 int nl_worker_index(void);
+/*
+ * Brackets a call of the running context that may sleep in the system for long (os.execute):
+ * as long as it lasts, other workers also look after this worker's sockets, timers and waiting
+ * contexts, every 10 ms.  For a call that computes for long nothing need be said: see monitor.c.
+ */
+void nl_sched_blocking_begin(void);
+void nl_sched_blocking_end(void);
 /* That worker's reactor. */
 nl_reactor *nl_worker_reactor(int worker);
 /* 64 KiB per worker, free for use within one call of io, run or flush. */

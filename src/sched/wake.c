@@ -25,11 +25,18 @@ bool nl_work_visible(void)
 static void hand_search_over(void)
 {
     nl_sched *s = &nl_the_sched;
+    nl_chaos_pause();
     int i = nl_idle_claim(&s->idle);
-    if (i < 0) {
-        atomic_fetch_sub(&s->idle.searching, 1);
-    } else {
+    if (i >= 0) {
         nl_reactor_wake(s->worker[i]->reactor);
+        return;
+    }
+    /*
+     * Nobody was parked when we looked.  Meanwhile a producer may have seen a searcher that did not exist and woken
+     * nobody.  A worker looks at every queue before it parks; a thread that is none has to pass that on.
+     */
+    if (atomic_fetch_sub(&s->idle.searching, 1) == 1 && !nl_self && nl_work_visible()) {
+        nl_wake_one();
     }
 }
 

@@ -149,6 +149,7 @@ static void look_for_others(nl_worker *w)
         nl_worker *v = s->worker[i];
         if (v != w && atomic_load_explicit(&v->current, memory_order_relaxed) &&
             !nl_idle_is_parked(&s->idle, i) && nl_spin_trylock(&v->poll_lock)) {
+            nl_chaos_pause();
             nl_harvest(w, v, 0);
             nl_spin_unlock(&v->poll_lock);
         }
@@ -191,9 +192,14 @@ static int64_t park_time(nl_worker *w)
         wait = first - nl_now_ns();
         wait = wait < 0 ? 0 : wait;
     }
-    /* Something is left to be freed once another worker has ended its dispatch, or sockets linger. */
-    if ((nl_qsbr_sweep(w->qsbr) || atomic_load(&nl_the_sched.live) == 0) && (wait < 0 || wait > 10000000)) {
-        wait = 10000000;
+    /*
+     * Something is left to be freed once another worker has ended its dispatch, sockets linger, or
+     * another worker sleeps in a system call and cannot look after its own.
+     */
+    bool soon = nl_qsbr_sweep(w->qsbr) || atomic_load(&nl_the_sched.live) == 0 ||
+                atomic_load(&nl_the_sched.blocked) > 0;
+    if (soon && (wait < 0 || wait > NL_SOON_NS)) {
+        wait = NL_SOON_NS;
     }
     return wait;
 }
@@ -218,7 +224,11 @@ static void park(nl_worker *w)
     nl_qsbr_quiescent(w->qsbr);
     int64_t wait = park_time(w);
     if (atomic_load_explicit(&w->next, memory_order_relaxed)) {
-        return; /* a burial has dropped a message, and somebody was told */
+        /* A burial has dropped a message, and somebody was told.  The search was given up without a last look. */
+        if (nl_work_visible()) {
+            nl_wake_one();
+        }
+        return;
     }
     nl_idle_park(&s->idle, w->index);
     if (atomic_load(&s->live) == 0) {
@@ -230,7 +240,15 @@ static void park(nl_worker *w)
     if (nl_unlikely(s->chaos) && nl_chaos(4)) {
         wait = 0;
     }
+    nl_chaos_pause();
     nl_spin_lock(&w->poll_lock);
+    /*
+     * Until now another worker may have polled this reactor (look_for_others) and answered a wake that was meant
+     * for this one.  What stands before that wake is seen once the lock is held: the claim of our bit, stop.
+     */
+    if (!nl_idle_is_parked(&s->idle, w->index) || atomic_load(&s->stop) || w->want_flush) {
+        wait = 0;
+    }
     nl_harvest(w, w, wait);
     nl_spin_unlock(&w->poll_lock);
     w->dispatch_start = w->last_poll = nl_ticks();

@@ -21,6 +21,7 @@
 #define NL_GLOBAL_EVERY 61
 #define NL_POLL_US 100
 #define NL_NEXT_STREAK 3
+#define NL_SOON_NS 10000000
 #define NL_POLL_EVENTS 256
 
 typedef struct nl_worker {
@@ -70,6 +71,7 @@ typedef struct nl_sched {
     nl_mutex *start_lock; /* reserve and the live count go together */
     atomic_uint_fast64_t live;
     atomic_int status;
+    atomic_int blocked;  /* workers asleep in a system call of a script */
     atomic_bool exiting; /* nl_sched_exit was called */
     atomic_bool stop;    /* workers leave their loops */
     uint64_t mailbox_max;
@@ -100,6 +102,16 @@ bool nl_out_of_budget(nl_worker *w);
 /* monitor.c */
 void nl_monitor_start(void);
 void nl_monitor_stop(void);
+
+/* Chaos mode: widens the gap between two steps of idle.h's protocol. */
+static inline void nl_chaos_pause(void)
+{
+    if (nl_unlikely(nl_the_sched.chaos) && nl_chaos(8)) {
+        for (int i = 0; i < 20; i++) {
+            nl_thread_yield();
+        }
+    }
+}
 
 static inline uint64_t nl_random(nl_worker *w)
 {
