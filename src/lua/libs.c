@@ -306,6 +306,7 @@ static void open_one(lua_State *L, nl_lctx *lc, uint32_t lib)
         call_opener(L, luaopen_os, LUA_OSLIBNAME);
         push_loaded(L, LUA_OSLIBNAME);
         nl_open_os_exit(L);
+        nl_wrap_blocking(L, "execute");
         lua_pop(L, 1);
         break;
     case NL_LIB_MATH:
@@ -378,7 +379,8 @@ void nl_libs_open(lua_State *L, uint32_t mask)
 void nl_libs_prepare(lua_State *L, const nl_libs_needed *n)
 {
     nl_lctx *lc = nl_lctx_of(L);
-    nl_libs_open(L, n->open);
+    nl_libs_open(L,
+                 n->open | (n->stubs & NL_LIB_CONTEXT)); /* who names that uses it, and a stub costs some */
     for (uint32_t left = n->stubs & ~(lc->libs | lc->stubs); left; left &= left - 1) {
         uint32_t lib = left & (~left + 1);
         make_stub(L, name_of(lib));

@@ -57,4 +57,7 @@ void nl_libs_install(lua_State *L, const char *name);
 /* Opens what every state has: base, and a stub for the methods of strings. */
 void nl_libs_open_base(lua_State *L);
 
+/* blocking.c: the function `name` of the table on top of the stack may sleep in the system. */
+void nl_wrap_blocking(lua_State *L, const char *name);
+
 #endif
