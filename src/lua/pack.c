@@ -341,11 +341,11 @@ static bool pack_table(builder *b, int idx)
     uint32_t at = b->len, count[2] = {0, 0};
     put(b, T_TABLE, count, sizeof count);
     b->depth++;
+    int key = lua_gettop(L) + 1, value = key + 1;
+    bool list = true;
     lua_pushnil(L);
     while (lua_next(L, idx)) {
-        int value = lua_gettop(L), key = value - 1;
-        bool list = count[1] == 0 && lua_type(L, key) == LUA_TNUMBER &&
-                    lua_tonumber(L, key) == (lua_Number)count[0] + 1;
+        list = list && lua_type(L, key) == LUA_TNUMBER && lua_tonumber(L, key) == (lua_Number)count[0] + 1;
         count[list ? 0 : 1]++;
         if ((!list && !pack_key(b, key)) || !pack_value(b, value)) {
             prepend_key(b, key);
