@@ -23,6 +23,15 @@ t.test("context.query.value: true and the reply's value", function()
   t.eq(v, nil)
 end)
 
+t.test("context.query.one-value: of a reply's several values query gives the first; timed_query gives all", function()
+  local h = t.spawn "context.recv(0, function(_, _, from, session) context.reply(from, session, 'first', 'second') end)"
+  t.returns({ true, "first" }, context.query(h, "q", 20))
+  t.returns({ true, "first", "second" }, context.timed_query(h, 20, "q"))
+  local calls, record = t.recorder()
+  context.query(h, "q", 20, record)
+  t.returns({ true, "first", h, "q", 20 }, unpack(calls:wait(), 1, calls[1].n))
+end)
+
 t.test("context.query.optional: the time-out may be nil, left out, or given", function()
   local h = t.spawn(ECHO)
   t.eq(t.good(context.query(h, 1, nil)), 1)
