@@ -148,9 +148,7 @@ static void flush(int worker, bool end)
     if (end) {
         nl_tcp_vacate(w);
         if (w->dirty_first) {
-            /* Sockets that have had their share: this worker comes back to them before it sleeps. */
-            nl_sched_want_flush();
-            nl_reactor_wake(nl_worker_reactor(worker));
+            nl_sched_want_flush(); /* sockets that have had their share: a worker does not sleep before this call */
         }
     }
 }

@@ -7,9 +7,12 @@
  * ops->ready; a WRITE event resumes the output chain on the harvesting worker without
  * waking the owner.
  *
- * References: the owner, the embedded message while posted, a worker's flush list and the
- * linger list each hold one; the last one closes the descriptor, takes the tag out of the
- * table and buries the memory (sched.h), because other threads may have looked it up.
+ * `ready` is called once for each time a function said that it will be (NL_AGAIN, -EINPROGRESS), perhaps
+ * for nothing: whoever was told NL_AGAIN and called again tries again.  A caller that stops before NL_AGAIN is
+ * not called, and goes on when it likes.
+ *
+ * Memory: from nl_tcp_close on the pointer is dead for the owner.  Others know a socket by its id only;
+ * what they look up stays readable until the end of their dispatch (qsbr.h).
  *
  * Reading: input is received into the worker's scratch memory and handed out from there;
  * what is left when the scratch is wanted for another socket or the dispatch ends is kept

@@ -12,11 +12,10 @@
  * go to a new socket in the middle of somebody's system call, without a reference count.
  *
  * The memory is held by the owner (after the close: by the closing itself, until the descriptor is
- * closed), by the embedded message while it is posted, by a worker's list of dirty sockets and by a
- * list of deadlines.  The second and third are not counted while the owner's share is there:
- * POSTED and dirty say that they exist, and whoever gives the owner's share up turns them into
- * references, in the same step in which it ends them: the hot paths count nothing.
- * The last reference buries the memory (qsbr.h), as others may have looked it up.
+ * closed), by the embedded message while it is posted, by a worker's list of dirty sockets and by a sweep
+ * of deadlines.  The second and third are not counted while the owner's share is there: POSTED and
+ * dirty say that they exist, and nl_tcp_close and finish() turn them into references: so the hot
+ * paths count nothing.  The last reference buries the memory (qsbr.h), as others may have looked it up.
  */
 #ifndef NL_TCP_IMPL_H
 #define NL_TCP_IMPL_H
