@@ -1,6 +1,6 @@
 /* blocking.c - library functions that sleep in the system: the other workers are told, see sched.h */
-#include "lua/libs.h"
 #include "lua/lctx.h"
+#include "lua/libs.h"
 
 /* (…): the function in the upvalue with the same arguments. */
 static int call_blocking(lua_State *L)
