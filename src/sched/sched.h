@@ -64,7 +64,7 @@ void nl_sched_blocking_end(void);
 nl_reactor *nl_worker_reactor(int worker);
 /* 64 KiB per worker, free for use within one call of io, run or flush. */
 unsigned char *nl_worker_scratch(void);
-#define NL_SCRATCH_SIZE (64 * 1024)
+#define NL_SCRATCH_SIZE 65536u
 /* From a worker: the flush hook is to be called after this message and after this dispatch. */
 void nl_sched_want_flush(void);
 
