@@ -71,6 +71,23 @@ t.test("life.end.closed-timer: a timer that was closed keeps nothing alive", fun
   t.returns({ true, 0, "exit" }, context.wait(t.spawn "timer.close(timer.timeout(3600, print))", 20))
 end)
 
+t.test("life.end.replaced: nor does a callback that was replaced, once the one in its place is removed", function()
+  t.returns({ true, 0, "exit" }, context.wait(t.spawn [[
+    local _, l = tcp.listen("127.0.0.1", 0)
+    local _, s = tcp.connect("127.0.0.1", tcp.local_port(l))
+    for i = 1, 3 do
+      tcp.accept(l, function() return i end)
+      tcp.read(s, function() return i end)
+      context.recv(0, function() return i end)
+      context.recv(context.parent, function() return i end)
+    end
+    tcp.accept(l, nil)
+    tcp.read(s, nil)
+    context.recv(0, nil)
+    context.recv(context.parent, nil)
+  ]], 20))
+end)
+
 t.test("life.end.suspended: a suspended coroutine of the script's own keeps nothing alive", function()
   t.returns({ true, 0, "exit" }, context.wait(t.spawn [[
     co = coroutine.create(function() coroutine.yield() end)
