@@ -62,7 +62,7 @@ void nl_sched_blocking_begin(void);
 void nl_sched_blocking_end(void);
 /* That worker's reactor. */
 nl_reactor *nl_worker_reactor(int worker);
-/* 64 KiB per worker, free for use within one call of io, run or flush. */
+/* 64 KiB per worker for the layer above: its bytes stay until that layer's flush hook with end true. */
 unsigned char *nl_worker_scratch(void);
 #define NL_SCRATCH_SIZE 65536u
 /* From a worker: the flush hook is to be called after this message and after this dispatch. */
