@@ -16,15 +16,17 @@ class NameServer:
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.address = "127.%d.%d.53" % (random.randint(1, 254), random.randint(1, 254))
         self.sock.bind((self.address, 53))
-        threading.Thread(target=self._serve, daemon=True).start()
+        self.answers = []
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
 
     def _serve(self):
         while True:
-            try:
-                question, peer = self.sock.recvfrom(2048)
-            except OSError:
+            question, peer = self.sock.recvfrom(2048)
+            if not question:
                 return
-            threading.Thread(target=self._answer, args=(question, peer), daemon=True).start()
+            self.answers.append(threading.Thread(target=self._answer, args=(question, peer), daemon=True))
+            self.answers[-1].start()
 
     def _answer(self, question, peer):
         at, labels = 12, []
@@ -47,4 +49,8 @@ class NameServer:
             pass
 
     def close(self):
+        # Not before all threads have left: a descriptor closed under one may be another test's by the time it is used.
+        self.sock.sendto(b"", (self.address, 53))
+        for thread in (self.thread, *self.answers):
+            thread.join()
         self.sock.close()

@@ -249,13 +249,17 @@ class Helper:
     def __init__(self, settings, tmp):
         self.settings, self.tmp = settings, Path(tmp)
         self.workers, self.chaos = settings.workers, settings.chaos
-        self._processes, self._sockets = [], []
+        self._processes, self._sockets, self._deferred = [], [], []
 
     def scale(self, n):
         return max(1, int(n / self.settings.slow))
 
     def skip(self, reason):
         raise Skip(reason)
+
+    def defer(self, f):
+        """Calls f when the test is over."""
+        self._deferred.append(f)
 
     def file(self, name, text):
         path = self.tmp / name
@@ -323,3 +327,5 @@ class Helper:
             process.kill()
         for sock in self._sockets:
             sock.close()
+        for f in self._deferred:
+            f()

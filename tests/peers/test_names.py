@@ -10,18 +10,18 @@ INSIDE = ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && ex
 
 
 def with_names(h, names):
-    """A name server that knows these, and the words that make nl-jit ask it; skips where that cannot be had."""
+    """Starts a name server that knows these; returns the words that make nl-jit ask it.  Skips where that cannot be had."""
     if sys.platform != "linux" or not shutil.which("unshare") or len(h.settings.command) > 1:
         h.skip("needs a mount namespace")
     try:
         server = NameServer(names)
     except OSError as error:
         h.skip(f"no name server can be had here: {error}")
+    h.defer(server.close)
     wrap = [*INSIDE, str(h.file("resolv.conf", f"nameserver {server.address}\noptions timeout:5 attempts:1\n"))]
     if subprocess.run([*wrap, "true"], capture_output=True).returncode:
-        server.close()
         h.skip("needs the right to make a mount namespace")
-    return server, wrap
+    return wrap
 
 
 def test_every_address(h):
@@ -29,14 +29,13 @@ def test_every_address(h):
     # The C library puts 127.0.0.1 first; nobody listens there, nor on the second.
     listener, port = h.listen("127.0.0.3")
     names = {"three.test": (["127.0.0.1", "127.0.0.2", "127.0.0.3"], [], 0), "none.test": (["127.0.0.1", "127.0.0.2"], [], 0)}
-    server, wrap = with_names(h, names)
+    wrap = with_names(h, names)
     result = h.run("""
         local port = tonumber((...))
         local ok, s = tcp.connect("three.test", port, 20)
         print(ok, ok and s:remote_addr() or context.errname(s))
         print(context.errname(select(2, tcp.connect("none.test", port, 20))))
         """, port, wrap=wrap)
-    server.close()
     assert result.stdout == "true\t127.0.0.3\nECONNREFUSED\n", result
 
 
@@ -47,20 +46,19 @@ def test_families(h):
         v6, port6 = h.listen("::1")
     except OSError:
         h.skip("no IPv6 here")
-    server, wrap = with_names(h, {"both.test": (["127.0.0.1"], ["::1"], 0), "six.test": ([], ["::1"], 0)})
+    wrap = with_names(h, {"both.test": (["127.0.0.1"], ["::1"], 0), "six.test": ([], ["::1"], 0)})
     result = h.run("""
         local port4, port6 = ...
         print(select(2, assert(tcp.connect("both.test", tonumber(port4), 20))):remote_addr())
         print(select(2, assert(tcp.connect6("both.test", tonumber(port6), 20))):remote_addr())
         print(select(2, assert(tcp.connect6("six.test", tonumber(port6), 20))):remote_addr())
         """, port4, port6, wrap=wrap)
-    server.close()
     assert result.stdout == "127.0.0.1\n::1\n::1\n", result
 
 
 def test_off_the_workers(h):
     """tcp.connect.off-worker: names are resolved off the workers: everything else goes on meanwhile"""
-    server, wrap = with_names(h, {"slow.test": (["127.0.0.1"], [], 0.6)})
+    wrap = with_names(h, {"slow.test": (["127.0.0.1"], [], 0.6)})
     listener, port = h.listen()
     # One worker: were it held up, the timer could not beat.
     h.file("s.lua", """
@@ -71,13 +69,12 @@ def test_off_the_workers(h):
         timer.close(id)
         """)
     result = h.cli("-w", 1, "s.lua", port, wrap=wrap).finish()
-    server.close()
     assert result.stdout == "true\ttrue\n", result
 
 
 def test_timeout_covers_all(h):
     """tcp.connect.timeout-name: the time-out covers the resolution, too; the late answer harms nobody"""
-    server, wrap = with_names(h, {"slow.test": (["127.0.0.1"], [], 0.5)})
+    wrap = with_names(h, {"slow.test": (["127.0.0.1"], [], 0.5)})
     result = h.run("""
         local start = timer.now()
         local ok, err = tcp.connect("slow.test", 9, 0.1)
@@ -85,13 +82,12 @@ def test_timeout_covers_all(h):
         tcp.connect("slow.test", 9, 0.1, function(ok, err) print(ok, context.errname(err)) end)
         timer.sleep(0.7)
         """, wrap=wrap)
-    server.close()
     assert result.stdout == "false\tETIMEOUT\ttrue\nfalse\tETIMEOUT\n", result
 
 
 def test_destroyed_while_resolving(h):
     """life.released.resolving: a context may end while its name is being resolved"""
-    server, wrap = with_names(h, {"slow.test": (["127.0.0.1"], [], 0.4)})
+    wrap = with_names(h, {"slow.test": (["127.0.0.1"], [], 0.4)})
     h.file("child.lua", "context.send(context.parent, 1) tcp.connect('slow.test', 9)")
     result = h.run("""
         local h = context.create("child.lua")
@@ -102,17 +98,15 @@ def test_destroyed_while_resolving(h):
         timer.sleep(0.6) -- the answer comes for nobody
         print("well")
         """, wrap=wrap)
-    server.close()
     assert result.stdout == "true\t0\tno more\nwell\n", result
 
 
 def test_unknown(h):
     """tcp.connect.unknown-name: a name the server denies, or has no address for, is EHOST"""
-    server, wrap = with_names(h, {"six.test": ([], ["::1"], 0)})
+    wrap = with_names(h, {"six.test": ([], ["::1"], 0)})
     result = h.run("""
         for _, name in ipairs { "denied.test", "six.test" } do
           print(context.errname(select(2, tcp.connect(name, 80, 20))))
         end
         """, wrap=wrap)
-    server.close()
     assert result.stdout == "EHOST\nEHOST\n", result
