@@ -1,4 +1,3 @@
-// You: state.c, boot, lib_context (messages). Do not write the others; remove these two lines when read.
 /*
  * lctx.h - a context that runs Lua: its states, coroutines, and the one mechanism by which
  * every operation of the API waits (nl_wait).
