@@ -232,7 +232,7 @@ void nl_co_run(nl_co *co, int nargs)
 
 static bool can_suspend(nl_lctx *lc, lua_State *L)
 {
-    if (!lc->link || lc->link->L != L) {
+    if (!lc->cur || !lc->link || lc->link->L != L) {
         return false;
     }
     for (nl_colink *l = lc->link; l; l = l->up) {
@@ -249,7 +249,7 @@ void nl_block_check(lua_State *L)
     if (nl_likely(can_suspend(lc, L))) {
         return;
     }
-    if (!lc->link) {
+    if (!lc->cur || !lc->link) {
         luaL_error(L, "cannot block here: the runtime is calling (a finalizer?), not a coroutine");
     }
     for (nl_colink *l = lc->link; l; l = l->up) {

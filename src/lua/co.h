@@ -51,7 +51,8 @@ int nl_wrap_fail(nl_lctx *lc, lua_State *P);
 /* What nl_block_check does when all is well, and that no coroutine of the script is in between. */
 static inline bool nl_may_block(nl_lctx *lc, lua_State *L)
 {
-    return nl_likely(lc->link && lc->link->L == L && !lc->link->up) && nl_likely(lua_isyieldable(L));
+    return nl_likely(lc->cur && lc->link && lc->link->L == L && !lc->link->up) &&
+           nl_likely(lua_isyieldable(L));
 }
 
 static inline nl_wait *nl_block_wait_of(nl_lctx *lc, int kind)

@@ -1,4 +1,5 @@
 /* ctx_recv.c - context.recv and delivery; see lib_context.h */
+#include "base/alloc.h"
 #include "lua/lib_context.h"
 
 /* ------------------------------------------------------------------ pending messages */
@@ -77,7 +78,23 @@ static int push_message(lua_State *L, nl_lctx *lc, nl_umsg *m, nl_wait *callback
 static void hand_out(nl_lctx *lc, nl_wait *w, nl_umsg *m)
 {
     lua_State *L = nl_wait_begin(lc, w);
-    nl_wait_end(lc, w, push_message(L, lc, m, w->co ? NULL : w));
+    if (w->co) {
+        nl_wait_end(lc, w, push_message(L, lc, m, NULL));
+        return;
+    }
+    /* Unpacking may run a finalizer of the script, and that may take the callback away: its memory stays until here. */
+    w->posted = true;
+    int n = push_message(L, lc, m, w);
+    w->posted = false;
+    if (nl_unlikely(w->gone)) {
+        nl_co *co = lc->begun;
+        lc->begun = NULL;
+        nl_list_remove(&w->all);
+        nl_pool_free(w, sizeof *w);
+        nl_co_run(co, n);
+        return;
+    }
+    nl_wait_end(lc, w, n);
 }
 
 /* Who gets a message from that sender: a coroutine in recv(from), its callback, the same of recv(0). */

@@ -38,6 +38,7 @@ static const struct word {
     {"getfenv", NL_LIB_ALL},
     {"setfenv", NL_LIB_ALL},
     {"getregistry", NL_LIB_ALL},
+    {"getmetatable", NL_LIB_STRING}, /* of a string: its __index is the library */
     {"load", NL_LIB_ALL},
     {"loadstring", NL_LIB_ALL},
     {"loadfile", NL_LIB_ALL},
@@ -68,7 +69,7 @@ static const struct word *find_word(const char *p, size_t n)
 /* A word from `from` to p: adds what it asks for. */
 static void count_word(nl_libs_needed *n, const char *from, const char *p, const char *end)
 {
-    const struct word *w = p - from >= 2 && p - from <= 11 ? find_word(from, (size_t)(p - from)) : NULL;
+    const struct word *w = p - from >= 2 && p - from <= 12 ? find_word(from, (size_t)(p - from)) : NULL;
     if (!w) {
         return;
     }

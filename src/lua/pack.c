@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/log.h"
 #include "lua/lctx.h"
 
 enum {
@@ -594,6 +595,7 @@ typedef struct reader {
     const unsigned char *p;
     int seen; /* stack index of the list of tables made so far, 0: nobody will ask */
     uint32_t ntables;
+    bool failed; /* the stack is full: what follows is nil */
 } reader;
 
 static inline uint32_t get32(reader *r)
@@ -610,19 +612,27 @@ static void unpack_table(reader *r)
 {
     lua_State *L = r->L;
     uint32_t list = get32(r), pairs = get32(r);
-    luaL_checkstack(L, 4, "message nested too deep");
+    if (nl_unlikely(!lua_checkstack(L, 4))) { /* the one place that is used here was reserved by the caller */
+        r->failed = true;
+        lua_pushnil(L);
+        return;
+    }
     lua_createtable(L, (int)list, (int)pairs);
     if (r->seen) {
         lua_pushvalue(L, -1);
         lua_rawseti(L, r->seen, (int)++r->ntables);
     }
-    for (uint32_t i = 1; i <= list; i++) {
+    for (uint32_t i = 1; i <= list && !r->failed; i++) {
         unpack_value(r);
         lua_rawseti(L, -2, (int)i);
     }
-    for (uint32_t i = 0; i < pairs; i++) {
+    for (uint32_t i = 0; i < pairs && !r->failed; i++) {
         unpack_value(r);
         unpack_value(r);
+        if (nl_unlikely(lua_isnil(L, -2))) {
+            lua_pop(L, 2);
+            break; /* failed in the key */
+        }
         lua_rawset(L, -3);
     }
 }
@@ -630,9 +640,19 @@ static void unpack_table(reader *r)
 static void unpack_int64(reader *r, int type)
 {
     lua_State *L = r->L;
-    luaL_checkstack(L, 6, "message nested too deep");
-    if (cdata_helper(L)) {
-        lua_error(L);
+    if (nl_unlikely(!lua_checkstack(L, 6))) {
+        r->failed = true;
+        lua_pushnil(L);
+        return;
+    }
+    if (nl_unlikely(cdata_helper(
+            L))) { /* the script has put something else in ffi's place: the value, as near as it gets */
+        lua_pop(L, 1);
+        int64_t v;
+        memcpy(&v, r->p, sizeof v);
+        r->p += sizeof v;
+        lua_pushnumber(L, type == 2 ? (lua_Number)v : (lua_Number)(uint64_t)v);
+        return;
     }
     lua_rawgeti(L, -1, type);
     lua_call(L, 0, 1);
@@ -645,6 +665,10 @@ static void unpack_value(reader *r)
 {
     lua_State *L = r->L;
     size_t n;
+    if (nl_unlikely(r->failed)) {
+        lua_pushnil(L);
+        return;
+    }
     switch (*r->p++) {
     case T_NIL:
         lua_pushnil(L);
@@ -700,8 +724,10 @@ static void unpack_value(reader *r)
 int nl_umsg_unpack(lua_State *L, const nl_umsg *m)
 {
     int n = m->body.nvalues;
-    if (nl_unlikely(n > 8)) { /* pushing makes room for one more each time */
-        luaL_checkstack(L, n + 8, "too many values in a message");
+    if (nl_unlikely(!lua_checkstack(L, n + 8))) {
+        nl_log(nl_lctx_of(L)->name,
+               "a message of %d values is delivered empty: no room on the receiver's stack", n);
+        return 0;
     }
     reader r = {.L = L, .p = m->body.data};
     if (nl_unlikely(m->body.shares)) {
@@ -709,7 +735,7 @@ int nl_umsg_unpack(lua_State *L, const nl_umsg *m)
         r.seen = lua_gettop(L);
     }
     for (int i = 0; i < n; i++) {
-        if (nl_likely(*r.p == T_NUMBER)) {
+        if (nl_likely(*r.p == T_NUMBER && !r.failed)) {
             lua_Number v;
             memcpy(&v, r.p + 1, sizeof v);
             r.p += 9;
@@ -720,6 +746,9 @@ int nl_umsg_unpack(lua_State *L, const nl_umsg *m)
     }
     if (r.seen) {
         lua_remove(L, r.seen);
+    }
+    if (nl_unlikely(r.failed)) {
+        nl_log(nl_lctx_of(L)->name, "a message is delivered cut off: no room on the receiver's stack");
     }
     return n;
 }

@@ -41,8 +41,8 @@ typedef struct nl_umsg {
 _Static_assert(sizeof(nl_umsg) == offsetof(nl_umsg, body.data),
                "pack.c puts the data behind sizeof(nl_umsg)");
 
-/* Most values in one message. */
-#define NL_PACK_VALUES 65535
+/* Most values in one message: with what a receiver pushes beside them, a Lua stack takes 8,000. */
+#define NL_PACK_VALUES 7900
 
 /*
  * Packs the values first..last of L's stack (none if last < first) into a message; msg, from,
@@ -51,7 +51,10 @@ _Static_assert(sizeof(nl_umsg) == offsetof(nl_umsg, body.data),
  * number (argument first has number argbase); nothing leaks then, and old is still there.
  */
 nl_umsg *nl_umsg_pack(lua_State *L, int first, int last, int argbase, nl_umsg *old);
-/* Pushes the values on L; returns how many.  The message stays.  Raises only for memory or stack space. */
+/*
+ * Pushes the values on L; returns how many.  The message stays.  Where L's stack cannot grow any more, what does not fit
+ * is left out, and that is logged; raises for memory only.
+ */
 int nl_umsg_unpack(lua_State *L, const nl_umsg *m);
 /* Frees it and gives up the buffers it holds. */
 void nl_umsg_free(nl_umsg *m);

@@ -2,8 +2,8 @@
  * refs.c - values of a state that C holds on to.
  *
  * The first few, which is all that most contexts have, stand in the registry, from where they are
- * pushed on any stack by one call; the others in a table at index 1 of the main state's stack,
- * since luaL_ref goes on behind the first few in the registry.  Runs of 1, 2, 4 … references
+ * pushed on any stack by one call; the others in a table at index 1 of a stack of its own, on which nothing ever
+ * runs, since luaL_ref goes on behind the first few in the registry.  Runs of 1, 2, 4 … references
  * side by side are handed out, so that a callback and the arguments of its call need no table of
  * their own.  A freed place holds false, not nil: the tables' array parts stay arrays.
  */
@@ -14,6 +14,7 @@
 #define LOW 16 /* references below are in the registry */
 
 struct nl_refs {
+    lua_State *R; /* anchored at index 1 of the main state's stack */
     int top, cap;
     int *next;        /* free list: by reference, the next free one of its size, 0 = none */
     int free[NSIZES]; /* by size 1 << i */
@@ -28,7 +29,8 @@ nl_refs *nl_refs_new(lua_State *L)
 {
     nl_refs *r = nl_calloc(sizeof *r);
     lua_settop(L, 0);
-    lua_createtable(L, 0, 0);
+    r->R = lua_newthread(L);
+    lua_createtable(r->R, 0, 0);
     for (int i = 1; i < LOW; i++) {
         lua_pushboolean(L, 0);
         lua_rawseti(L, LUA_REGISTRYINDEX, i);
@@ -54,7 +56,7 @@ static void store(nl_lctx *lc, lua_State *L, int ref, int n)
         }
         return;
     }
-    lua_State *M = lc->L;
+    lua_State *M = lc->refs->R;
     if (L != M) {
         lua_xmove(L, M, n);
     }
@@ -103,9 +105,9 @@ void nl_unref_n(nl_lctx *lc, int ref, int n)
     r->next[ref] = r->free[i];
     r->free[i] = ref;
     for (int k = 0; k < n; k++) {
-        lua_pushboolean(lc->L, 0);
+        lua_pushboolean(r->R, 0);
     }
-    store(lc, lc->L, ref, n);
+    store(lc, r->R, ref, n);
 }
 
 int nl_ref(nl_lctx *lc, lua_State *L)
@@ -128,7 +130,7 @@ void nl_ref_push(nl_lctx *lc, lua_State *L, int ref)
         lua_rawgeti(L, LUA_REGISTRYINDEX, ref);
         return;
     }
-    lua_State *M = lc->L;
+    lua_State *M = lc->refs->R;
     lua_rawgeti(M, 1, ref - LOW + 1);
     if (L != M) {
         lua_xmove(M, L, 1);
