@@ -45,12 +45,14 @@ static inline int run(nl_lctx *lc, lua_State *L, lua_State *co, int n)
     if (n) {
         lua_xmove(L, co, n); /* checks the stack */
     }
-    nl_colink link = {lc->link, co};
+    /* A finalizer may have been called on a thread that stands in no link: what it resumes cannot suspend through it. */
+    nl_colink caller = {lc->link, L};
+    nl_colink link = {nl_likely(lc->link && lc->link->L == L) ? lc->link : &caller, co};
     lc->link = &link;
     lc->depth++;
     int st = lua_resume(co, n);
     lc->depth--;
-    lc->link = link.up;
+    lc->link = caller.up;
     return st;
 }
 
@@ -240,6 +242,9 @@ int nl_wrap_fail(nl_lctx *lc, lua_State *P)
         }
         if (calls++ == 0 && call == XPCALL) {
             call_handler(lc, P, &ar);
+            if (nl_unlikely(lc->dying)) {
+                return LUA_YIELD; /* the handler has ended the context: nothing of P goes on */
+            }
         }
     }
     if (!lua_getstack(P, calls + 1, &ar)) {

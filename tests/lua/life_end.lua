@@ -169,6 +169,9 @@ t.test("context.destroy.self: does not return, from wherever it is called", func
     pcall = "pcall(context.destroy)",
     coroutine = "coroutine.wrap(function() pcall(function() context.destroy() end) context.send(h, 'returned') end)()",
     comparator = "table.sort({ 2, 1 }, function(a, b) context.destroy() context.send(h, 'returned') return a < b end)",
+    handler = "xpcall(error, function() context.destroy() context.send(h, 'returned') end)",
+    parked = "local f = coroutine.wrap(function() timer.sleep(0.001) error 'x' end)"
+      .. " xpcall(f, function() context.destroy() context.send(h, 'returned') end)",
   } do
     local h = t.spawn("h = ... " .. source .. " context.send(h, 'returned')", context.self)
     local ok, zero, reason = context.wait(h, 20)

@@ -66,6 +66,33 @@ for name, place in pairs(places) do
   end)
 end
 
+t.test("rules.noyield.finalizer: nor in a coroutine that a finalizer resumes, on whatever stack it happens to run", function()
+  local finalized, refusals, through = 0, 0, {}
+  local function blocks()
+    local ok, e = pcall(timer.sleep, 0)
+    if ok then through[#through + 1] = "went through" elseif tostring(e):find "block" then refusals = refusals + 1 end
+  end
+  local function litter()
+    for _ = 1, 50 do
+      local u = newproxy(true)
+      getmetatable(u).__gc = function()
+        finalized = finalized + 1
+        coroutine.wrap(blocks)()
+      end
+    end
+  end
+  for i = 1, 200 do
+    litter()
+    context.run(function() return { i } end) -- makes coroutines of the runtime, and a collection anywhere
+    timer.timeout(0, function() return tostring(i) .. "x" end)
+    if i % 20 == 0 then timer.sleep(0) end
+  end
+  collectgarbage()
+  t.ok(finalized > 1000, finalized .. " finalizers have run")
+  t.eq(#through, 0, "a coroutine of a finalizer has blocked")
+  t.eq(refusals, finalized)
+end)
+
 t.test("rules.noyield.uncaught: without a pcall the error leaves the sort", function()
   t.raises("", table.sort, { 3, 1, 2 }, function(a, b)
     timer.sleep(0)
