@@ -2,7 +2,7 @@
  * monitor.c - a thread that sees to it that one long dispatch does not hold up the others.
  *
  * It ticks every 10 ms of the process's processor time (busy.h), so an idle process does not
- * wake it.  A worker whose dispatch counter has not moved since the last tick is called
+ * wake it, but not twice within 5 ms, however many cores are at work.  A worker whose dispatch counter has not moved since the last tick is called
  * stuck: what stands in its next slot may be stolen then, and a parked worker, if there is
  * one, is woken as a searcher; before it parks again it also looks at the reactors and
  * timers of busy workers.  A context that runs on for seconds is named on standard error.
@@ -12,13 +12,14 @@
 #include "sched/worker.h"
 
 #define TICK_NS 10000000
+#define APART_NS 5000000 /* ticks that come faster, because many cores are at work, are one */
 #define WARN_NS ((int64_t)2000000000)
 
 static struct {
     nl_thread *thread;
     nl_busy *busy;
     nl_mutex *lock;
-    nl_cond *started;
+    nl_cond *changed; /* ready, stop */
     bool ready;
     atomic_bool stop;
 } mon;
@@ -55,6 +56,16 @@ static void look_at(nl_worker *w, seen *s, int64_t now)
     nl_qsbr_leave();
 }
 
+/* Lets a while pass; a stop cuts it short. */
+static void pause_for(int64_t ns)
+{
+    nl_mutex_lock(mon.lock);
+    if (!atomic_load(&mon.stop)) {
+        nl_cond_wait(mon.changed, mon.lock, ns);
+    }
+    nl_mutex_unlock(mon.lock);
+}
+
 static void monitor_main(void *arg)
 {
     (void)arg;
@@ -63,7 +74,7 @@ static void monitor_main(void *arg)
     nl_mutex_lock(mon.lock);
     mon.busy = nl_busy_new(TICK_NS);
     mon.ready = true;
-    nl_cond_signal(mon.started);
+    nl_cond_signal(mon.changed);
     nl_mutex_unlock(mon.lock);
     while (mon.busy) {
         nl_busy_wait(mon.busy);
@@ -74,13 +85,14 @@ static void monitor_main(void *arg)
         for (int i = 0; i < s->nworkers; i++) {
             look_at(s->worker[i], &last[i], now);
         }
+        pause_for(APART_NS);
     }
 }
 
 void nl_monitor_start(void)
 {
     mon.lock = nl_mutex_new();
-    mon.started = nl_cond_new();
+    mon.changed = nl_cond_new();
     mon.ready = false;
     mon.busy = NULL;
     atomic_store(&mon.stop, false);
@@ -90,7 +102,7 @@ void nl_monitor_start(void)
     }
     nl_mutex_lock(mon.lock);
     while (!mon.ready) {
-        nl_cond_wait(mon.started, mon.lock, -1);
+        nl_cond_wait(mon.changed, mon.lock, -1);
     }
     nl_mutex_unlock(mon.lock);
 }
@@ -98,7 +110,10 @@ void nl_monitor_start(void)
 void nl_monitor_stop(void)
 {
     if (mon.thread) {
+        nl_mutex_lock(mon.lock);
         atomic_store(&mon.stop, true);
+        nl_cond_signal(mon.changed);
+        nl_mutex_unlock(mon.lock);
         if (mon.busy) {
             nl_busy_stop(mon.busy);
         }
@@ -108,6 +123,6 @@ void nl_monitor_stop(void)
     if (mon.busy) {
         nl_busy_free(mon.busy);
     }
-    nl_cond_free(mon.started);
+    nl_cond_free(mon.changed);
     nl_mutex_free(mon.lock);
 }
