@@ -217,14 +217,6 @@ static int make(nl_tcp **out, nl_fd fd, uint8_t kind, unsigned flags, uint64_t o
     return 0;
 }
 
-static int home_of(nl_ctx *owner)
-{
-    if (owner->home < 0) {
-        owner->home = nl_worker_index();
-    }
-    return owner->home;
-}
-
 int nl_tcp_listen(nl_tcp **out, nl_ctx *owner, const nl_tcp_ops *ops, const nl_addr *a,
                   const struct nl_listen_opts *o)
 {
@@ -234,7 +226,7 @@ int nl_tcp_listen(nl_tcp **out, nl_ctx *owner, const nl_tcp_ops *ops, const nl_a
     if (err) {
         return err;
     }
-    err = make(out, fd, NL_TCP_KIND_LISTENER, 0, owner->slot.id, home_of(owner), ops);
+    err = make(out, fd, NL_TCP_KIND_LISTENER, 0, owner->slot.id, nl_ctx_home(owner), ops);
     if (err) {
         nl_sock_close(fd);
     }
@@ -254,7 +246,7 @@ int nl_tcp_connect(nl_tcp **out, nl_ctx *owner, const nl_tcp_ops *ops, const nl_
      * came first is not lost, attaching reports what is ready by then.
      */
     unsigned flags = result ? NL_TCP_CONNECTING | NL_TCP_WANT : 0u;
-    int err = make(out, fd, NL_TCP_KIND_CONN, flags, owner->slot.id, home_of(owner), ops);
+    int err = make(out, fd, NL_TCP_KIND_CONN, flags, owner->slot.id, nl_ctx_home(owner), ops);
     if (err) {
         nl_sock_close(fd);
         return err;

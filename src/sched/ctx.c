@@ -154,6 +154,25 @@ static void disarm_wake(nl_ctx *c)
     }
 }
 
+int nl_ctx_home(nl_ctx *c)
+{
+    if (c->home < 0) {
+        /* Racing choices may be uneven by one or two; that is no matter. */
+        nl_sched *s = &nl_the_sched;
+        c->home = nl_self->index;
+        unsigned fewest = atomic_load_explicit(&nl_self->homes, memory_order_relaxed);
+        for (int i = 0; i < s->nworkers; i++) {
+            unsigned homes = atomic_load_explicit(&s->worker[i]->homes, memory_order_relaxed);
+            if (homes < fewest) {
+                fewest = homes;
+                c->home = i;
+            }
+        }
+        atomic_fetch_add_explicit(&s->worker[c->home]->homes, 1, memory_order_relaxed);
+    }
+    return c->home;
+}
+
 static void finish(nl_worker *w, nl_ctx *c)
 {
     nl_sched *s = &nl_the_sched;
@@ -165,6 +184,9 @@ static void finish(nl_worker *w, nl_ctx *c)
     c->ops->fini(c, c->end_reason);
     disarm_wake(c);
     drop_all(c);
+    if (c->home >= 0) {
+        atomic_fetch_sub_explicit(&s->worker[c->home]->homes, 1, memory_order_relaxed);
+    }
     if (w->want_flush) {
         w->want_flush = false;
         s->hooks.flush(w->index, true);

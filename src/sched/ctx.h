@@ -62,7 +62,7 @@ struct nl_ctx {
     _Atomic(char *) kill_reason; /* set before kill_posted */
     bool ending, started;
     char *end_reason;
-    int home; /* worker whose reactor has its sockets; -1 until the first one */
+    int home; /* see nl_ctx_home; -1 until asked for */
     uint64_t handled;
     atomic_uint_fast64_t cpu_ticks;           /* time spent in dispatches; see nl_ctx_cpu_ns */
     void (*on_timer)(nl_ctx *c, nl_timer *t); /* a due timer of nl_ctx_timer_add */
@@ -118,6 +118,12 @@ static inline bool nl_ctx_timer_remove(nl_ctx *c, nl_timer *t)
 bool nl_ctx_should_yield(nl_ctx *c);
 /* Counts work that is not a message (bytes read, results served without suspending). */
 void nl_ctx_charge(nl_ctx *c, unsigned messages, unsigned bytes);
+
+/*
+ * From within: the worker whose reactor has this context's sockets, the same for all its life.  Chosen at the first
+ * call: the calling worker, unless another is home to fewer contexts.
+ */
+int nl_ctx_home(nl_ctx *c);
 
 /* Names: process wide and unique; freed when the context ends.  0, -NL_ENAMETAKEN, -EINVAL (empty). */
 int nl_name_register(const char *name, size_t len, uint64_t handle);

@@ -31,6 +31,7 @@ typedef struct nl_worker {
         next;                        /* woken by a message just sent: run first, while it is in cache */
     _Atomic(nl_ctx *) current;       /* what is being run; written by the owner */
     atomic_uint_fast64_t dispatches; /* written by the owner; the monitor sees whether it moves */
+    atomic_uint homes;               /* contexts whose nl_ctx_home this is */
     atomic_bool stuck;  /* the monitor: current has been running for a tick; next may be stolen */
     nl_spin poll_lock;  /* polls reactor; the owner holds it while parked, others only ever try it */
     nl_spin timer_lock; /* ctx_timers, layer_timers */

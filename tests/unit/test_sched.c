@@ -569,3 +569,45 @@ Test(sched, churn)
 {
     each_way(boot_churn, check_churn);
 }
+
+/* ------------------------------------------------------------------ homes */
+
+enum { HOMES = 128 };
+static uint64_t home_ids[HOMES];
+static int homes[64], homes_chosen, home_workers;
+
+/* Each chooses and then starts the next one, so that no two choose at once. */
+static void homes_begin(actor *a)
+{
+    int home = nl_ctx_home(&a->ctx);
+    cr_assert_eq(nl_ctx_home(&a->ctx), home);
+    cr_assert(home >= 0 && home < home_workers);
+    homes[home]++;
+    home_ids[homes_chosen++] = a->ctx.slot.id;
+    if (homes_chosen < HOMES) {
+        actor_start(actor_new(homes_begin, churn_on));
+        return;
+    }
+    for (int i = 0; i < HOMES; i++) {
+        nl_ctx_kill(home_ids[i], NULL);
+    }
+}
+
+static void boot_homes(void)
+{
+    memset(homes, 0, sizeof homes);
+    homes_chosen = 0;
+    actor_start(actor_new(homes_begin, churn_on));
+}
+
+Test(sched, homes_are_spread_evenly)
+{
+    for (unsigned i = 0; i < nl_countof(worker_counts); i++) {
+        home_workers = worker_counts[i];
+        run(home_workers, 1, boot_homes);
+        for (int k = 0; k < home_workers; k++) {
+            cr_assert_eq(homes[k], HOMES / home_workers, "worker %d is home to %d", k, homes[k]);
+        }
+        cr_assert_eq(atomic_load(&freed), HOMES);
+    }
+}
