@@ -5,7 +5,8 @@
 #
 # The last line of standard output is the folder build/luajit/TARGET ("native" unless given):
 #
-#   lib/libluajit.a   include/*.h   jit/*.lua (jit.v, jit.dump and their kin)   version
+#   lib/libluajit.a   include/*.h   include/lj/*.h (of its inside, for src/lua/lj.h)   jit/*.lua (jit.v, jit.dump and their kin)
+#   version   xcflags
 #
 # It is built again only if this file or a parameter has changed. For another machine than this one, set in the environment,
 # as LuaJIT's own Makefile knows them:
@@ -107,7 +108,7 @@ get_tarball() {
 
 build() {
     local src=$work/src new=$work/new vars=()
-    mkdir -p "$src" "$new"/{lib,include,jit}
+    mkdir -p "$src" "$new"/{lib,include/lj,jit}
     tar -xf "$tarball" -C "$src" --strip-components=1
     [ -z "${CROSS:-}" ] || vars+=("CROSS=$CROSS")
     [ -z "${TARGET_SYS:-}" ] || vars+=("TARGET_SYS=$TARGET_SYS")
@@ -119,8 +120,10 @@ build() {
         XCFLAGS="$xcflags" "${vars[@]}" >"$work/log" 2>&1 || { tail -n 30 "$work/log" >&2; die "the build failed"; }
     cp "$src"/src/libluajit.a "$new/lib/"
     cp "$src"/src/{lua.h,lualib.h,lauxlib.h,luaconf.h,luajit.h} "$new/include/"
+    cp "$src"/src/lj_{arch,bc,def,frame,gc,obj,state,tab}.h "$new/include/lj/"
     cp "$src"/src/jit/*.lua "$new/jit/"
     echo "$version" >"$new/version"
+    echo "$xcflags" >"$new/xcflags"
     echo "$stamp" >"$new/stamp"
     rm -rf "$dest" && mv "$new" "$dest"
 }

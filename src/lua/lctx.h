@@ -36,6 +36,7 @@
 #include <lualib.h>
 
 #include "base/list.h"
+#include "lua/lj.h"
 #include "lua/slab.h"
 #include "net/buffer.h"
 #include "sched/sched.h"
@@ -164,7 +165,7 @@ nl_lctx *nl_lctx_of_slow(lua_Alloc f, void *ud);
 static inline nl_lctx *nl_lctx_of(lua_State *L)
 {
     void *ud;
-    lua_Alloc f = lua_getallocf(L, &ud);
+    lua_Alloc f = nl_lua_getallocf(L, &ud);
     return nl_likely(f == nl_slab_alloc) ? nl_slab_owner(ud) : nl_lctx_of_slow(f, ud);
 }
 

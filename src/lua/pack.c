@@ -479,9 +479,9 @@ static inline nl_umsg *pack_scalars(lua_State *L, int first, int last, nl_umsg *
     for (int i = first; i <= last; i++) {
         size_t n;
         const char *s;
-        switch (lua_type(L, i)) {
+        switch (nl_lua_type(L, i)) {
         case LUA_TNUMBER: {
-            lua_Number v = lua_tonumber(L, i);
+            lua_Number v = nl_lua_tonumber(L, i);
             if (nl_unlikely(end - p < 9)) {
                 goto other;
             }
@@ -491,7 +491,7 @@ static inline nl_umsg *pack_scalars(lua_State *L, int first, int last, nl_umsg *
             break;
         }
         case LUA_TSTRING:
-            s = lua_tolstring(L, i, &n);
+            s = nl_lua_tostr(L, i, &n);
             if (n > 255 || nl_unlikely((size_t)(end - p) < n + 2)) {
                 goto other;
             }
@@ -504,7 +504,7 @@ static inline nl_umsg *pack_scalars(lua_State *L, int first, int last, nl_umsg *
             if (nl_unlikely(p == end)) {
                 goto other;
             }
-            *p++ = lua_toboolean(L, i) ? T_TRUE : T_FALSE;
+            *p++ = nl_lua_toboolean(L, i) ? T_TRUE : T_FALSE;
             break;
         default:
             goto other;
@@ -666,24 +666,24 @@ static void unpack_value(reader *r)
     lua_State *L = r->L;
     size_t n;
     if (nl_unlikely(r->failed)) {
-        lua_pushnil(L);
+        nl_lua_pushnil(L);
         return;
     }
     switch (*r->p++) {
     case T_NIL:
-        lua_pushnil(L);
+        nl_lua_pushnil(L);
         break;
     case T_FALSE:
-        lua_pushboolean(L, 0);
+        nl_lua_pushboolean(L, 0);
         break;
     case T_TRUE:
-        lua_pushboolean(L, 1);
+        nl_lua_pushboolean(L, 1);
         break;
     case T_NUMBER: {
         lua_Number v;
         memcpy(&v, r->p, sizeof v);
         r->p += sizeof v;
-        lua_pushnumber(L, v);
+        nl_lua_pushnumber(L, v);
         break;
     }
     case T_STR8:
@@ -724,7 +724,7 @@ static void unpack_value(reader *r)
 int nl_umsg_unpack(lua_State *L, const nl_umsg *m)
 {
     int n = m->body.nvalues;
-    if (nl_unlikely(!lua_checkstack(L, n + 8))) {
+    if (nl_unlikely(!nl_lua_checkstack(L, n + 8))) {
         nl_log(nl_lctx_of(L)->name,
                "a message of %d values is delivered empty: no room on the receiver's stack", n);
         return 0;
@@ -732,14 +732,14 @@ int nl_umsg_unpack(lua_State *L, const nl_umsg *m)
     reader r = {.L = L, .p = m->body.data};
     if (nl_unlikely(m->body.shares)) {
         lua_createtable(L, 8, 0);
-        r.seen = lua_gettop(L);
+        r.seen = nl_lua_gettop(L);
     }
     for (int i = 0; i < n; i++) {
         if (nl_likely(*r.p == T_NUMBER && !r.failed)) {
             lua_Number v;
             memcpy(&v, r.p + 1, sizeof v);
             r.p += 9;
-            lua_pushnumber(L, v);
+            nl_lua_pushnumber(L, v);
         } else {
             unpack_value(&r);
         }

@@ -1,0 +1,293 @@
+/*
+ * lj.h - the calls of Lua's C API that every message and every frame makes, without the call.
+ *
+ * A call like lua_pushnumber is two instructions of work inside some forty of calling through the stack index.  Here are
+ * replacements, inline, made from the headers of the very LuaJIT that the program is linked with.  Each does what the API's
+ * function of that name does, checks of stack room and barriers of the collector included, for the indices said here:
+ * from 1 up, counted from the bottom.  With -Dluajit_inside=false, and always with the system's LuaJIT, each is the API's.
+ *
+ * What is taken from the inside, and why that is safe.  The headers are those of the source that tools/luajit.sh has
+ * compiled into libluajit.a, known by its checksum, and they are read with the same flags; so the layouts cannot differ.
+ *
+ *   lua_State        base, top, maxstack, status, cframe's low bit (lua_isyieldable), glref
+ *   global_State     allocf, allocd, registrytv; gc.threshold by way of lj_gc.h's macros
+ *   TValue           the tags, by lj_obj.h's macros
+ *   GCstr, GCudata   len, the bytes behind it; metatable
+ *   GCtab            array, asize, and in pack.c node, hmask, metatable
+ *   functions        lj_state_growstack, lj_gc_barrierback; in pack.c some of lj_tab_* (the library is one compilation
+ *                    unit: of its functions, only those the assembler part calls can be linked with)
+ *
+ * tests/unit/test_lj.c compares every function here with the API's.
+ */
+#ifndef NL_LJ_H
+#define NL_LJ_H
+
+#include <lua.h>
+
+#include "base/base.h"
+
+#if NL_LUAJIT_INSIDE
+
+#include <lj/lj_obj.h>
+/* These want the above first. */
+#include <lj/lj_frame.h>
+#include <lj/lj_gc.h>
+#include <lj/lj_state.h>
+
+#if !LJ_GC64
+#error "lj.h knows only 64-bit references: build with -Dluajit_inside=false"
+#endif
+
+/* --- the stack's size --------------------------------------------------------------- */
+
+static inline int nl_lua_gettop(lua_State *L)
+{
+    return (int)(L->top - L->base);
+}
+
+static inline void nl_lua_pop(lua_State *L, int n)
+{
+    L->top -= n;
+}
+
+/* n ≥ 0 */
+static inline void nl_lua_settop(lua_State *L, int n)
+{
+    if (nl_likely(L->base + n <= L->top)) {
+        L->top = L->base + n;
+    } else {
+        lua_settop(L, n);
+    }
+}
+
+/* n ≥ 0 */
+static inline int nl_lua_checkstack(lua_State *L, int n)
+{
+    if (nl_likely(n <= tvref(L->maxstack) - L->top && L->top - L->base + n <= LUAI_MAXCSTACK)) {
+        return 1;
+    }
+    return lua_checkstack(L, n);
+}
+
+/* --- reading --------------------------------------------------------------------------- */
+
+/* The slot of index i, NULL where there is none. */
+static inline TValue *nl_lua_slot(lua_State *L, int i)
+{
+    TValue *o = L->base + (i - 1);
+    return nl_likely(o < L->top) ? o : NULL;
+}
+
+/* lua_type of a slot: a nibble for each of LuaJIT's tags, from nil (0) to userdata (12). */
+static inline int nl_lua_slot_type(const TValue *o)
+{
+    return tvisnumber(o) ? LUA_TNUMBER : (int)(UINT64_C(0x75a0698042110) >> 4 * ~itype(o) & 15);
+}
+
+static inline int nl_lua_type(lua_State *L, int i)
+{
+    const TValue *o = nl_lua_slot(L, i);
+    return nl_likely(o != NULL) ? nl_lua_slot_type(o) : LUA_TNONE;
+}
+
+static inline lua_Number nl_lua_tonumber(lua_State *L, int i)
+{
+    const TValue *o = nl_lua_slot(L, i);
+    return nl_likely(o && tvisnumber(o)) ? numberVnum(o) : lua_tonumber(L, i);
+}
+
+static inline int nl_lua_toboolean(lua_State *L, int i)
+{
+    const TValue *o = nl_lua_slot(L, i);
+    return o && tvistruecond(o);
+}
+
+/* The bytes of a string; NULL and length 0 for anything else, numbers too. */
+static inline const char *nl_lua_tostr(lua_State *L, int i, size_t *len)
+{
+    const TValue *o = nl_lua_slot(L, i);
+    if (nl_likely(o && tvisstr(o))) {
+        const GCstr *s = strV(o);
+        *len = s->len;
+        return strdata(s);
+    }
+    *len = 0;
+    return NULL;
+}
+
+static inline lua_State *nl_lua_tothread(lua_State *L, int i)
+{
+    const TValue *o = nl_lua_slot(L, i);
+    return o && tvisthread(o) ? threadV(o) : NULL;
+}
+
+/* The full userdata whose metatable is mt (as lua_topointer tells it), else NULL. */
+static inline void *nl_lua_testudata(lua_State *L, int i, const void *mt)
+{
+    const TValue *o = nl_lua_slot(L, i);
+    return nl_likely(o && tvisudata(o)) && tabref(udataV(o)->metatable) == mt && mt ? uddata(udataV(o))
+                                                                                    : NULL;
+}
+
+/* --- pushing ----------------------------------------------------------------------------- */
+
+/* The new top has a value. */
+static inline void nl_lua_pushed(lua_State *L)
+{
+    if (nl_unlikely(++L->top >= tvref(L->maxstack))) {
+        lj_state_growstack(L, 1);
+    }
+}
+
+static inline void nl_lua_pushnil(lua_State *L)
+{
+    setnilV(L->top);
+    nl_lua_pushed(L);
+}
+
+static inline void nl_lua_pushboolean(lua_State *L, int b)
+{
+    setboolV(L->top, (b != 0));
+    nl_lua_pushed(L);
+}
+
+static inline void nl_lua_setnumber(TValue *o, lua_Number n)
+{
+    setnumV(o, n);
+    if (nl_unlikely(tvisnan(o))) {
+        setnanV(o); /* any other NaN could be taken for a tag */
+    }
+}
+
+static inline void nl_lua_pushnumber(lua_State *L, lua_Number n)
+{
+    nl_lua_setnumber(L->top, n);
+    nl_lua_pushed(L);
+}
+
+/* A copy of the value at index i, which exists. */
+static inline void nl_lua_pushvalue(lua_State *L, int i)
+{
+    *L->top = L->base[i - 1];
+    nl_lua_pushed(L);
+}
+
+/* The topmost value goes from one stack to another of the same state. */
+static inline void nl_lua_xmove1(lua_State *from, lua_State *to)
+{
+    if (nl_likely(from != to)) {
+        *to->top = *--from->top;
+        nl_lua_pushed(to);
+    }
+}
+
+/* --- the registry -------------------------------------------------------------------------- */
+
+/* lua_rawgeti(L, LUA_REGISTRYINDEX, n) */
+static inline void nl_lua_getref(lua_State *L, int n)
+{
+    const GCtab *t = tabV(registry(L));
+    if (nl_likely((uint32_t)n < t->asize)) {
+        *L->top = tvref(t->array)[n];
+        nl_lua_pushed(L);
+    } else {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, n);
+    }
+}
+
+/* lua_rawseti(L, LUA_REGISTRYINDEX, n): pops the value */
+static inline void nl_lua_setref(lua_State *L, int n)
+{
+    GCtab *t = tabV(registry(L));
+    if (nl_likely((uint32_t)n < t->asize)) {
+        TValue *v = --L->top;
+        tvref(t->array)[n] = *v;
+        lj_gc_barriert(L, t, v);
+    } else {
+        lua_rawseti(L, LUA_REGISTRYINDEX, n);
+    }
+}
+
+/* --- userdata ------------------------------------------------------------------------------ */
+
+/* A new userdata whose metatable is what the registry has at n. */
+static inline void *nl_lua_newuserdata(lua_State *L, size_t size, int n)
+{
+    void *p = lua_newuserdata(L, size);
+    const GCtab *t = tabV(registry(L));
+    if (nl_likely((uint32_t)n < t->asize && tvistab(tvref(t->array) + n))) {
+        /* No barrier: the userdata is white, for the collector has had no turn since it was made. */
+        setgcref(udataV(L->top - 1)->metatable, obj2gco(tabV(tvref(t->array) + n)));
+    } else {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, n);
+        lua_setmetatable(L, -2);
+    }
+    return p;
+}
+
+/* --- the state ------------------------------------------------------------------------------ */
+
+static inline int nl_lua_status(lua_State *L)
+{
+    return L->status;
+}
+
+static inline int nl_lua_isyieldable(lua_State *L)
+{
+    return cframe_canyield(L->cframe) != 0;
+}
+
+static inline lua_Alloc nl_lua_getallocf(lua_State *L, void **ud)
+{
+    *ud = G(L)->allocd;
+    return G(L)->allocf;
+}
+
+#else /* the same by the API */
+
+#define nl_lua_gettop lua_gettop
+#define nl_lua_pop(L, n) lua_pop(L, n)
+#define nl_lua_settop lua_settop
+#define nl_lua_checkstack lua_checkstack
+#define nl_lua_type lua_type
+#define nl_lua_tonumber lua_tonumber
+#define nl_lua_toboolean lua_toboolean
+#define nl_lua_tothread lua_tothread
+#define nl_lua_pushnil lua_pushnil
+#define nl_lua_pushboolean lua_pushboolean
+#define nl_lua_pushnumber lua_pushnumber
+#define nl_lua_pushvalue lua_pushvalue
+#define nl_lua_xmove1(from, to) lua_xmove(from, to, 1)
+#define nl_lua_getref(L, n) lua_rawgeti(L, LUA_REGISTRYINDEX, n)
+#define nl_lua_setref(L, n) lua_rawseti(L, LUA_REGISTRYINDEX, n)
+#define nl_lua_status lua_status
+#define nl_lua_isyieldable lua_isyieldable
+#define nl_lua_getallocf lua_getallocf
+
+static inline const char *nl_lua_tostr(lua_State *L, int i, size_t *len)
+{
+    *len = 0;
+    return lua_type(L, i) == LUA_TSTRING ? lua_tolstring(L, i, len) : NULL;
+}
+
+static inline void *nl_lua_testudata(lua_State *L, int i, const void *mt)
+{
+    void *p = lua_type(L, i) == LUA_TUSERDATA ? lua_touserdata(L, i) : NULL;
+    if (!p || !lua_getmetatable(L, i)) {
+        return NULL;
+    }
+    const void *its = lua_topointer(L, -1);
+    lua_pop(L, 1);
+    return its == mt ? p : NULL;
+}
+
+static inline void *nl_lua_newuserdata(lua_State *L, size_t size, int n)
+{
+    void *p = lua_newuserdata(L, size);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, n);
+    lua_setmetatable(L, -2);
+    return p;
+}
+
+#endif
+#endif
