@@ -297,7 +297,8 @@ void nl_worker_loop(nl_worker *w)
         }
         nl_dispatch(w, c);
         nl_qsbr_quiescent(w->qsbr);
-        if (nl_unlikely(w->qsbr->first)) {
+        /* A sweep looks at every worker: one of them for each dispatch, on average. */
+        if (nl_unlikely(w->qsbr->first) && w->tick % (unsigned)s->nworkers == 0) {
             nl_qsbr_sweep(w->qsbr);
         }
     }
