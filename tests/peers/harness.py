@@ -257,6 +257,11 @@ class Helper:
     def skip(self, reason):
         raise Skip(reason)
 
+    def needs_bundled_luajit(self, why):
+        version = subprocess.run([*self.settings.command, "-v"], capture_output=True, text=True, check=True).stdout
+        if "bundled" not in version.splitlines()[0]:
+            self.skip(f"needs the bundled LuaJIT: {why}")
+
     def defer(self, f):
         """Calls f when the test is over."""
         self._deferred.append(f)
