@@ -120,7 +120,7 @@ build() {
         XCFLAGS="$xcflags" "${vars[@]}" >"$work/log" 2>&1 || { tail -n 30 "$work/log" >&2; die "the build failed"; }
     cp "$src"/src/libluajit.a "$new/lib/"
     cp "$src"/src/{lua.h,lualib.h,lauxlib.h,luaconf.h,luajit.h} "$new/include/"
-    cp "$src"/src/lj_{arch,bc,def,frame,gc,obj,state,tab}.h "$new/include/lj/"
+    cp "$src"/src/lj_{arch,bc,def,frame,gc,obj,state,str,tab}.h "$new/include/lj/"
     cp "$src"/src/jit/*.lua "$new/jit/"
     echo "$version" >"$new/version"
     echo "$xcflags" >"$new/xcflags"

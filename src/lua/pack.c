@@ -1,12 +1,9 @@
 /*
- * pack.c - the serialiser; see pack.h
+ * pack.c - the serialiser; see pack.h, and pack_impl.h for the bytes
  *
- * A value is a tag byte and what the tag says.  Nothing called while packing raises: refusals
- * come back as a result, the builder is freed, and only then is the error raised.
- *
- * A table is packed in one walk of lua_next: as long as the keys come as 1, 2, 3 … only the
- * values are written; from the first other key on, pairs of key and value.  Both counts stand in
- * front, so the receiver makes the table in its final size.
+ * What is here takes every kind of value, by the public API of Lua, and names what it refuses; most messages go the short
+ * way of pack_plain.c instead.  Nothing called while packing raises: refusals come back as a result, the builder is
+ * freed, and only then is the error raised.
  */
 #include "lua/pack.h"
 
@@ -16,21 +13,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
-#include "lua/lctx.h"
-
-enum {
-    T_NIL,
-    T_FALSE,
-    T_TRUE,
-    T_NUMBER, /* 8 bytes, as in memory */
-    T_STR8,   /* length in 1 byte, bytes */
-    T_STR32,  /* length in 4 bytes, bytes */
-    T_TABLE,  /* 4 bytes number of list values, 4 of pairs; values; pairs */
-    T_REF,    /* 4 bytes: the how-manieth table of this message, from 0 */
-    T_BUFFER, /* a buf_record */
-    T_INT64,  /* 8 bytes */
-    T_UINT64
-};
+#include "lua/pack_impl.h"
 
 typedef struct buf_record {
     nl_buf view;   /* with a reference of the message's own */
@@ -39,9 +22,6 @@ typedef struct buf_record {
 
 #define LUA_TCDATA_ 10 /* lua_type of a cdata; LuaJIT's headers do not name it */
 #define INLINE_SIZE 512
-/* Where a message's data begin: what is behind a nl_packed's last member is theirs, not padding. */
-#define DATA_AT (offsetof(nl_umsg, body) + offsetof(nl_packed, data))
-#define LINEAR 16 /* tables that are found by looking at each */
 
 /* ------------------------------------------------------------------ the builder */
 
@@ -51,14 +31,7 @@ typedef struct builder {
     uint32_t len, cap;
     bool heap;
     nl_packed head; /* of the message to be */
-    /* Every table met so far, in order; open ones are on the path from the argument to here. */
-    struct {
-        const void *table;
-        bool open;
-    } first[LINEAR], *all;
-    uint32_t ntables, tables_cap;
-    uint32_t *hash; /* of indices + 1 into all, once there are more than LINEAR */
-    uint32_t hash_size;
+    nl_seen seen;
     int depth;
     /* Why it was refused: where, grown backwards from the end as the recursion returns, and what. */
     char path[256];
@@ -119,71 +92,7 @@ static void builder_fini(builder *b)
     if (b->heap) {
         nl_free(b->p - DATA_AT);
     }
-    if (b->all != b->first) {
-        nl_free(b->all);
-    }
-    nl_free(b->hash);
-}
-
-/* ------------------------------------------------------------------ tables met before */
-
-static inline uint32_t hash_of(const void *p, uint32_t size)
-{
-    return (uint32_t)(((uintptr_t)p >> 4) * 0x9e3779b97f4a7c15u >> 32) & (size - 1);
-}
-
-static void hash_add(builder *b, uint32_t i)
-{
-    uint32_t at = hash_of(b->all[i].table, b->hash_size);
-    while (b->hash[at]) {
-        at = (at + 1) & (b->hash_size - 1);
-    }
-    b->hash[at] = i + 1;
-}
-
-/* Index of a table met before, or -1. */
-static int64_t find_table(builder *b, const void *t)
-{
-    if (b->ntables <= LINEAR) {
-        for (uint32_t i = 0; i < b->ntables; i++) {
-            if (b->all[i].table == t) {
-                return i;
-            }
-        }
-        return -1;
-    }
-    for (uint32_t at = hash_of(t, b->hash_size); b->hash[at]; at = (at + 1) & (b->hash_size - 1)) {
-        if (b->all[b->hash[at] - 1].table == t) {
-            return b->hash[at] - 1;
-        }
-    }
-    return -1;
-}
-
-static uint32_t add_table(builder *b, const void *t)
-{
-    if (b->ntables == b->tables_cap) {
-        uint32_t cap = b->tables_cap * 2;
-        void *old = b->all == b->first ? NULL : b->all;
-        b->all = nl_realloc(old, cap * sizeof *b->all);
-        if (!old) {
-            memcpy(b->all, b->first, sizeof b->first);
-        }
-        b->tables_cap = cap;
-        b->hash_size = cap * 2;
-        nl_free(b->hash);
-        b->hash = nl_calloc(b->hash_size * sizeof *b->hash);
-        for (uint32_t i = 0; i < b->ntables; i++) {
-            hash_add(b, i);
-        }
-    }
-    uint32_t i = b->ntables++;
-    b->all[i].table = t;
-    b->all[i].open = true;
-    if (b->hash) {
-        hash_add(b, i);
-    }
-    return i;
+    nl_seen_fini(&b->seen);
 }
 
 /* ------------------------------------------------------------------ refusals */
@@ -319,9 +228,9 @@ static bool pack_table(builder *b, int idx)
 {
     lua_State *L = b->L;
     const void *t = lua_topointer(L, idx);
-    int64_t known = find_table(b, t);
+    int64_t known = nl_seen_find(&b->seen, t);
     if (known >= 0) {
-        if (b->all[known].open) {
+        if (b->seen.all[known].open) {
             return refuse(b, "is part of a cycle");
         }
         uint32_t ref = (uint32_t)known;
@@ -338,7 +247,7 @@ static bool pack_table(builder *b, int idx)
     if (!lua_checkstack(L, 6) || !reserve(b, 9)) {
         return b->what[0] ? false : refuse(b, "needs more stack than there is");
     }
-    uint32_t me = add_table(b, t);
+    uint32_t me = nl_seen_add(&b->seen, t);
     uint32_t at = b->len, count[2] = {0, 0};
     put(b, T_TABLE, count, sizeof count);
     b->depth++;
@@ -356,7 +265,7 @@ static bool pack_table(builder *b, int idx)
         lua_settop(L, key);
     }
     b->depth--;
-    b->all[me].open = false;
+    b->seen.all[me].open = false;
     memcpy(b->p + at + 1, count, sizeof count);
     return true;
 }
@@ -410,7 +319,8 @@ static bool pack_value(builder *b, int idx)
     case LUA_TSTRING: {
         size_t n;
         const char *s = lua_tolstring(L, idx, &n);
-        if (!reserve(b, n + 5)) {
+        size_t padded = PADDED(n);
+        if (!reserve(b, padded + 5)) {
             return false;
         }
         if (n < 256) {
@@ -422,7 +332,8 @@ static bool pack_value(builder *b, int idx)
             put(b, T_STR32, &n32, sizeof n32);
         }
         memcpy(b->p + b->len, s, n);
-        b->len += (uint32_t)n;
+        memset(b->p + b->len + n, 0, padded - n);
+        b->len += (uint32_t)padded;
         return true;
     }
     case LUA_TTABLE:
@@ -449,79 +360,6 @@ static int raise(builder *b, int argument)
     return luaL_error(L, "ETRANSTYPE: %s", text);
 }
 
-static size_t block_size(const nl_packed *p)
-{
-    return DATA_AT + p->cap;
-}
-
-static void block_free(nl_umsg *m)
-{
-    nl_pool_free(m, block_size(&m->body)); /* a block over NL_POOL_MAX is malloc's, wherever it was made */
-}
-
-/* Room in the smallest block: seven numbers, or a short string and some. */
-#define SMALL_ROOM 64
-
-/*
- * Most messages are a few numbers and short strings: these are written straight into the
- * block.  Returns NULL, with old as it was, when there is anything else or no room.
- */
-static inline nl_umsg *pack_scalars(lua_State *L, int first, int last, nl_umsg *old)
-{
-    nl_umsg *m = old;
-    if (nl_unlikely(!m)) {
-        m = nl_pool_alloc(DATA_AT + SMALL_ROOM);
-        m->body.cap = SMALL_ROOM;
-    } else if (nl_unlikely(m->body.buf_last)) {
-        return NULL;
-    }
-    unsigned char *p = m->body.data, *end = p + m->body.cap;
-    for (int i = first; i <= last; i++) {
-        size_t n;
-        const char *s;
-        switch (nl_lua_type(L, i)) {
-        case LUA_TNUMBER: {
-            lua_Number v = nl_lua_tonumber(L, i);
-            if (nl_unlikely(end - p < 9)) {
-                goto other;
-            }
-            *p = T_NUMBER;
-            memcpy(p + 1, &v, sizeof v);
-            p += 9;
-            break;
-        }
-        case LUA_TSTRING:
-            s = nl_lua_tostr(L, i, &n);
-            if (n > 255 || nl_unlikely((size_t)(end - p) < n + 2)) {
-                goto other;
-            }
-            p[0] = T_STR8;
-            p[1] = (unsigned char)n;
-            memcpy(p + 2, s, n);
-            p += n + 2;
-            break;
-        case LUA_TBOOLEAN:
-            if (nl_unlikely(p == end)) {
-                goto other;
-            }
-            *p++ = nl_lua_toboolean(L, i) ? T_TRUE : T_FALSE;
-            break;
-        default:
-            goto other;
-        }
-    }
-    m->body.len = (uint32_t)(p - m->body.data);
-    m->body.buf_last = 0;
-    m->body.nvalues = (uint16_t)(last < first ? 0 : last - first + 1);
-    m->body.shares = false;
-    return m;
-other:
-    if (!old) {
-        nl_pool_free(m, DATA_AT + SMALL_ROOM);
-    }
-    return NULL;
-}
-
 static nl_umsg *pack_any(lua_State *L, int first, int last, int argbase, nl_umsg *old)
 {
     builder b;
@@ -531,10 +369,7 @@ static nl_umsg *pack_any(lua_State *L, int first, int last, int argbase, nl_umsg
     b.cap = INLINE_SIZE;
     b.heap = false;
     b.head = (nl_packed){0};
-    b.all = b.first;
-    b.ntables = 0;
-    b.tables_cap = LINEAR;
-    b.hash = NULL;
+    nl_seen_init(&b.seen);
     b.depth = 0;
     b.path_at = sizeof b.path;
     b.cut = false;
@@ -567,25 +402,60 @@ static nl_umsg *pack_any(lua_State *L, int first, int last, int argbase, nl_umsg
     m->body.buf_last = b.head.buf_last;
     m->body.nvalues = (uint16_t)(last < first ? 0 : last - first + 1);
     m->body.shares = b.head.shares;
-    if (nl_unlikely(b.heap || b.all != b.first || b.hash)) {
-        builder_fini(&b);
-    }
+    m->body.plain = m->body.tables = false;
+    builder_fini(&b);
     if (old) {
         nl_umsg_free(old);
     }
     return m;
 }
 
+/* Most messages are a few numbers: these are written here.  What follows on them, if it is plain, in pack_plain.c. */
 nl_umsg *nl_umsg_pack(lua_State *L, int first, int last, int argbase, nl_umsg *old)
 {
-    nl_umsg *m = pack_scalars(L, first, last, old);
-    return nl_likely(m != NULL) ? m : pack_any(L, first, last, argbase, old);
+    nl_umsg *m = old;
+    if (nl_unlikely(last - first >= NL_PACK_VALUES || (old && old->body.buf_last))) {
+        return pack_any(L, first, last, argbase,
+                        old); /* it complains, or gives up the buffers that old holds */
+    }
+    if (nl_unlikely(!m)) {
+        m = nl_pool_alloc(DATA_AT + SMALL_ROOM);
+        m->body.cap = SMALL_ROOM;
+    }
+    unsigned char *p = m->body.data, *end = p + m->body.cap;
+    int i = first;
+    for (; i <= last && nl_lua_type(L, i) == LUA_TNUMBER && nl_likely(end - p >= 9); i++) {
+        lua_Number v = nl_lua_tonumber(L, i);
+        *p = T_NUMBER;
+        memcpy(p + 1, &v, sizeof v);
+        p += 9;
+    }
+    if (nl_likely(i > last)) {
+        m->body.len = (uint32_t)(p - m->body.data);
+        m->body.buf_last = 0;
+        m->body.shares = m->body.tables = false;
+        m->body.plain = true;
+    } else {
+#if NL_LUAJIT_INSIDE
+        m = nl_pack_plain(L, i, last, m, p, old);
+#else
+        if (!old) {
+            nl_umsg_drop(m);
+        }
+        m = NULL;
+#endif
+        if (nl_unlikely(!m)) {
+            return pack_any(L, first, last, argbase, old);
+        }
+    }
+    m->body.nvalues = (uint16_t)(last < first ? 0 : last - first + 1);
+    return m;
 }
 
 void nl_umsg_free(nl_umsg *m)
 {
     release_buffers(m->body.data, m->body.buf_last);
-    block_free(m);
+    nl_umsg_drop(m);
 }
 
 /* ------------------------------------------------------------------ unpacking */
@@ -689,12 +559,12 @@ static void unpack_value(reader *r)
     case T_STR8:
         n = *r->p++;
         lua_pushlstring(L, (const char *)r->p, n);
-        r->p += n;
+        r->p += PADDED(n);
         break;
     case T_STR32:
         n = get32(r);
         lua_pushlstring(L, (const char *)r->p, n);
-        r->p += n;
+        r->p += PADDED(n);
         break;
     case T_TABLE:
         unpack_table(r);
@@ -729,20 +599,29 @@ int nl_umsg_unpack(lua_State *L, const nl_umsg *m)
                "a message of %d values is delivered empty: no room on the receiver's stack", n);
         return 0;
     }
+    if (nl_likely(m->body.plain)) {
+        const unsigned char *p = m->body.data;
+        int i = 0;
+        for (; i < n && *p == T_NUMBER; i++) {
+            lua_Number v;
+            memcpy(&v, p + 1, sizeof v);
+            p += 9;
+            nl_lua_pushnumber(L, v);
+        }
+#if NL_LUAJIT_INSIDE
+        if (i < n) {
+            nl_unpack_plain(L, m, p, n - i);
+        }
+#endif
+        return n;
+    }
     reader r = {.L = L, .p = m->body.data};
     if (nl_unlikely(m->body.shares)) {
         lua_createtable(L, 8, 0);
         r.seen = nl_lua_gettop(L);
     }
     for (int i = 0; i < n; i++) {
-        if (nl_likely(*r.p == T_NUMBER && !r.failed)) {
-            lua_Number v;
-            memcpy(&v, r.p + 1, sizeof v);
-            r.p += 9;
-            nl_lua_pushnumber(L, v);
-        } else {
-            unpack_value(&r);
-        }
+        unpack_value(&r);
     }
     if (r.seen) {
         lua_remove(L, r.seen);

@@ -25,7 +25,9 @@ typedef struct nl_packed {
     uint32_t
         buf_last; /* where the last buffer's record stands, + 1; 0: none.  Records are chained backwards */
     uint16_t nvalues;
-    bool shares;                      /* some table occurs more than once: unpacking must remember them */
+    bool shares : 1;                  /* some table occurs more than once: unpacking must remember them */
+    bool plain : 1;                   /* for the short way: see pack_impl.h */
+    bool tables : 1;                  /* a plain one, and there are tables in it */
     _Alignas(8) unsigned char data[]; /* the sizes of this and of nl_umsg end here */
 } nl_packed;
 

@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "lua/lctx.h"
 #include "lua/pack.h"
+#include "lua/state.h"
 
 /*
  * Two bare states are enough.  The packer asks lib_buffer.c whether a userdata is a buffer, and
@@ -130,6 +131,184 @@ Test(pack, shared_references, .init = open_states, .fini = close_states)
     trip("local t, s = {}, {} for i = 1, 500 do s[i] = {i} end for i = 1, 1000 do t[i] = s[(i * 7) % 500 + "
          "1] end return t, s",
          "return function(t, s) for i = 1, 1000 do assert(t[i] == s[(i * 7) % 500 + 1]) end end");
+}
+
+/* Both sides build the same value from the same text; B compares what has arrived with its own. */
+static const char same[] =
+    "local function same(a, b)\n"
+    "  if type(a) ~= 'table' or type(b) ~= 'table' then return a == b end\n"
+    "  for k, v in pairs(a) do if not same(v, b[k]) then return false end end\n"
+    "  for k in pairs(b) do if a[k] == nil then return false end end\n"
+    "  for k in pairs(a) do b[k] = nil end\n" /* and what was found by walking is found by asking */
+    "  return next(b) == nil\n"
+    "end\n";
+
+static void trip_same(const char *body)
+{
+    char make[1000], check[3000];
+    snprintf(make, sizeof make, "%s", body);
+    snprintf(check, sizeof check,
+             "%s local mine = (function() %s end)() return function(t) assert(same(mine, t)) end", same,
+             body);
+    trip(make, check);
+}
+
+Test(pack, shapes_of_tables, .init = open_states, .fini = close_states)
+{
+    static const char *const bodies[] = {
+        "return {1}",
+        "return {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14}", /* the array lies inside the table */
+        "return {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}",
+        "return {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17}",
+        "local t = {1, 2, 3} for i = 4, 40 do t[i] = i end return t", /* or has left it */
+        "local t = {1, 2, 3} t[2] = nil return t",
+        "local t = {1, 2, 3} t[1] = nil return t",
+        "local t = {1, 2, 3} t[1], t[2], t[3] = nil return t",
+        "local t = {} for i = 1, 100 do t[i] = i end for i = 1, 100, 3 do t[i] = nil end return t",
+        "local t = {[0] = 'zero', 1, 2} return t",
+        "local t = {} for i = 0, 10 do t[i] = {i} end return t",
+        "local t = {} for i = 0, 10 do t[i] = {i} end t[1] = nil t[10] = nil return t",
+        "local t = {} for i = -20, 20 do t[i] = i end return t",
+        "local t = {} for i = 20, 1, -1 do t[i] = i end return t",
+        "return {[1] = 1, [2] = 2}", /* list values in the hash part */
+        "return {[2] = 2, [3] = 3, [7] = 7, [2^31] = 1, [-2^31] = 2, [2^31 - 1] = 3, [2^53] = 4, [-1] = 5}",
+        "return {[0.5] = 1, [-0.5] = 2, [1e300] = 3, [-1e300] = 4, [1/0] = 5, [-1/0] = 6, [5e-324] = 7}",
+        "return {[true] = 1, [false] = 2}, nil",
+        "return {[1e9] = 'far', [3] = 'near', [2^40] = {}}",
+        "local t = {} t[1] = 1 for i = 1, 30 do t[2^i] = i end return t",
+        "local t = {} for i = 1, 300 do t['key ' .. i] = i end return t", /* many collisions */
+        "local t = {} for i = 1, 300 do t[i / 8] = i end for i = 1, 300 do t[i * 2^32] = i end return t",
+        "local t = {} for i = 1, 100 do t[i] = i t[-i] = -i t['s' .. i] = {} t[i + .5] = 'f' end return t",
+        "local t = {} for i = 1, 50 do t[i] = i t['k' .. i] = i end for i = 1, 50, 2 do t['k' .. i] = nil "
+        "end return t",
+        "local t = require('table.new')(1000, 1000) t[999] = 'a' t.x = 'b' return t",
+        "local t = {} for i = 1, 70 do t[('k'):rep(i)] = ('v'):rep(i) t[i] = ('w'):rep(i) end return t",
+        "return {[''] = '', [('k'):rep(255)] = ('v'):rep(255), [('k'):rep(256)] = ('v'):rep(256), ['a\\0b'] "
+        "= 'a\\0c'}",
+        "local t = {} for i = 1, 200 do t[i] = {id = i, name = 'n' .. i, pos = {i, -i, i / 2}} end return t",
+    };
+    for (size_t i = 0; i < nl_countof(bodies); i++) {
+        trip_same(bodies[i]);
+    }
+    trip("return {__index = function() end} and {__index = 7, __len = 1}",
+         "return function(mt) mt.__index = {x = 5} assert(setmetatable({}, mt).x == 5) end");
+    /* Its table was asked for metamethods before it had any. */
+    trip("return {__index = {x = 5}}", "return function(mt) assert(setmetatable({}, mt).x == 5) end");
+}
+
+/* The values before it are packed already when the short way meets what it cannot carry. */
+Test(pack, plain_and_other_values, .init = open_states, .fini = close_states)
+{
+    trip("return 1, 2, 'three', {4, {5}}, buffer.new('six'), {buffer.new('seven')}, 8LL, {n = 9ULL}, 10",
+         "return function(a, b, c, d, e, f, g, h, i) assert(a == 1 and b == 2 and c == 'three' and d[2][1] "
+         "== 5 and "
+         "tostring(e) == 'six' and tostring(f[1]) == 'seven' and g == 8LL and h.n == 9ULL and i == 10) end");
+    trip("local s = {'s'} return 1, 2, s, {s, {s}}, nil, s",
+         "return function(a, b, s, t, n, u) assert(s[1] == 's' and t[1] == s and t[2][1] == s and n == nil "
+         "and u == s) end");
+    trip("local t = {} for i = 1, 40 do t[i] = {} end t[41] = t[1] return t, t[40]",
+         "return function(t, u) assert(t[41] == t[1] and t[40] == u and t[39] ~= u) end");
+    refused("return 1, 2, {3, {}, {x = {{print}}}}", "[3][3].x[1][1] is a function");
+    refused("local t = {} for i = 1, 40 do t[i] = {} end t[40].up = t return 1, t",
+            "[2][40].up is part of a cycle");
+    refused("return {1, 2, [{}] = 3}", "[1][a table] has as key a table");
+    refused("return {[print] = 3}", "has as key a function");
+    refused("return {['x'] = 1, [3LL] = 3}", "has as key a cdata");
+    refused("return {coroutine.create(print)}", "[1][1] is a thread");
+    refused("return unpack({}, 1, 7901)", "too many values");
+}
+
+/* The strings that a state keeps, because they were keys, are found again and not mistaken. */
+Test(pack, keys_again, .init = open_states, .fini = close_states)
+{
+    static const char make[] = "seed = (seed or 0) + 1 local t = {}\n"
+                               "for i = 1, 40 do t['key' .. (i * seed) % 97] = i t[('x'):rep(i)] = seed end\n"
+                               "return t, {abc = 1, abd = 2, ['ab\\0'] = 3, ab = 4, ['abc\\0'] = 5}";
+    static const char check[] =
+        "seed = (seed or 0) + 1 return function(t, u) for i = 1, 40 do\n"
+        "  local k = 'key' .. (i * seed) % 97\n"
+        "  assert(t[k] and 'key' .. (t[k] * seed) % 97 == k and t[('x'):rep(i)] == seed) end\n"
+        "assert(u.abc == 1 and u.abd == 2 and u['ab\\0'] == 3 and u.ab == 4 and u['abc\\0'] == 5)\n"
+        "if seed % 7 == 0 then collectgarbage() end end";
+    lua_gc(B->L, LUA_GCSETPAUSE, 100);
+    for (int i = 0; i < 1000; i++) {
+        trip(make, check);
+    }
+}
+
+/* However large the messages are, the collector keeps up with what they leave behind. */
+Test(pack, the_collector_keeps_up, .init = open_states, .fini = close_states)
+{
+    static const char *const makes[] = {
+        "return {id = 1, name = 'abc', pos = {1, 2, 3}}",
+        "local t = {} for i = 1, 3000 do t[i] = {i} end return t",
+        "local t = {} for i = 1, 3000 do t[i] = 'string ' .. i end return t",
+        "return ('s'):rep(100000)",
+        "local t = {} for i = 1, 20000 do t[i] = true end return t", /* eight bytes for one */
+    };
+    for (size_t i = 0; i < nl_countof(makes); i++) {
+        lua_settop(A->L, 0);
+        eval(A->L, makes[i]);
+        nl_umsg *m = nl_umsg_pack(A->L, 1, 1, 1, NULL);
+        lua_settop(B->L, 0);
+        lua_gc(B->L, LUA_GCCOLLECT, 0);
+        int before = lua_gc(B->L, LUA_GCCOUNT, 0), most = 0;
+        cr_assert_eq(nl_umsg_unpack(B->L, m), 1);
+        int one = lua_gc(B->L, LUA_GCCOUNT, 0) - before + 1;
+        for (int k = 0; k < (one > 50 ? 100 : 20000); k++) {
+            lua_settop(B->L, 0);
+            cr_assert_eq(nl_umsg_unpack(B->L, m), 1);
+            int now = lua_gc(B->L, LUA_GCCOUNT, 0);
+            most = now > most ? now : most;
+        }
+        /* By the API it has one step for each table, however long. */
+        cr_assert_lt(most, 3 * before + (NL_LUAJIT_INSIDE ? 6 : 60) * one);
+        nl_umsg_free(m);
+    }
+}
+
+static int allocations_left;
+
+static void *failing_alloc(void *ud, void *p, size_t osize, size_t nsize)
+{
+    if (nsize > osize && allocations_left-- <= 0) {
+        return NULL;
+    }
+    return nl_slab_alloc(ud, p, osize, nsize);
+}
+
+static int protected_unpack(lua_State *L)
+{
+    return nl_umsg_unpack(L, lua_touserdata(L, 1));
+}
+
+/* Memory that runs out in the middle leaves a state that goes on. */
+Test(pack, memory_runs_out, .init = open_states, .fini = close_states)
+{
+    eval(A->L, "return {id = 1, name = 'a name', pos = {1, 2, 3}, list = {{a = 'x'}, {b = 'y' .. 1}, "
+               "('z'):rep(50)}}");
+    nl_umsg *m = nl_umsg_pack(A->L, 1, 1, 1, NULL);
+    nl_state_booting(B); /* whose the state is, where the allocator does not say */
+    lua_setallocf(B->L, failing_alloc, B->slab);
+    int failures = 0;
+    for (int status = -1; status != 0; failures++) {
+        allocations_left = 1000;
+        lua_settop(B->L, 0);
+        lua_pushcfunction(B->L, protected_unpack);
+        lua_pushlightuserdata(B->L, m);
+        lua_gc(B->L, LUA_GCCOLLECT, 0);
+        allocations_left = failures;
+        status = lua_pcall(B->L, 1, 1, 0);
+        allocations_left = 1000;
+        lua_gc(B->L, LUA_GCCOLLECT, 0);
+        cr_assert(status == 0 || status == LUA_ERRMEM);
+    }
+    cr_assert_gt(failures, 10);
+    lua_getfield(B->L, -1, "name");
+    cr_assert_str_eq(lua_tostring(B->L, -1), "a name");
+    lua_setallocf(B->L, nl_slab_alloc, B->slab);
+    nl_state_booting(NULL);
+    nl_umsg_free(m);
 }
 
 Test(pack, refusals, .init = open_states, .fini = close_states)

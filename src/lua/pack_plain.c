@@ -1,0 +1,369 @@
+/*
+ * pack_plain.c - the short way for most messages: nil, booleans, numbers, strings and tables of these; see pack_impl.h
+ *
+ * Tables are walked and filled as they lie in memory (lj.h), without the Lua stack.  That is sound because nothing here
+ * runs Lua: packing allocates nothing in the state and so cannot raise, and unpacking lets the collector work only before it
+ * begins.  So what is half made needs no anchor and no barrier; if memory runs out in the middle, it is garbage.
+ *
+ * All else, from buffers to whatever has to be refused and named, is pack.c's, which starts again from the first value.
+ */
+#include <string.h>
+
+#include "base/alloc.h"
+#include "lua/pack_impl.h"
+
+#include <lj/lj_str.h>
+#include <lj/lj_tab.h>
+
+/* ------------------------------------------------------------------ packing */
+
+typedef struct packer {
+    nl_umsg *m; /* what is written to: old, or a block of our own */
+    const nl_umsg *old;
+    unsigned char *end; /* of m's room */
+    uint32_t depth;
+    bool shares;
+    nl_seen seen;
+} packer;
+
+/* A tag and what has a fixed size behind it. */
+#define ROOM 9
+
+/* Moves what is packed, up to p, to a larger block that has room for n bytes more.  The new p, or NULL. */
+static __attribute__((noinline)) unsigned char *grow(packer *k, const unsigned char *p, size_t n)
+{
+    size_t len = (size_t)(p - k->m->body.data), room = 2 * (len + n);
+    room = room < 256 ? 256 : room; /* a second step is rare then */
+    nl_umsg *m = room > NL_BUF_MAX ? NULL : nl_try_malloc(DATA_AT + room);
+    if (!m) {
+        return NULL;
+    }
+    memcpy(m->body.data, k->m->body.data, len);
+    if (k->m != k->old) {
+        nl_umsg_drop(k->m);
+    }
+    m->body.cap = (uint32_t)room;
+    k->m = m;
+    k->end = m->body.data + room;
+    return m->body.data + len;
+}
+
+/* Strings are copied by words: LuaJIT fills up the last one with zeros, too. */
+
+static __attribute__((noinline)) unsigned char *put_long_string(packer *k, unsigned char *p, const GCstr *s)
+{
+    uint32_t n = s->len;
+    size_t padded = PADDED(n);
+    if ((size_t)(k->end - p) < padded + 5 && !(p = grow(k, p, padded + 5))) {
+        return NULL;
+    }
+    if (n < 256) {
+        p[0] = T_STR8;
+        p[1] = (unsigned char)n;
+        p += 2;
+    } else {
+        p[0] = T_STR32;
+        memcpy(p + 1, &n, sizeof n);
+        p += 5;
+    }
+    memcpy(p, strdata(s), padded);
+    return p + padded;
+}
+
+static inline unsigned char *put_string(packer *k, unsigned char *p, const GCstr *s)
+{
+    uint32_t n = s->len;
+    if (nl_unlikely(n > 32 || k->end - p < 2 + 32)) {
+        return put_long_string(k, p, s);
+    }
+    p[0] = T_STR8;
+    p[1] = (unsigned char)n;
+    p += 2;
+    for (const char *from = strdata(s), *end = from + n; from < end; from += 4, p += 4) {
+        memcpy(p, from, 4);
+    }
+    return p;
+}
+
+static unsigned char *put_table(packer *k, unsigned char *p, const GCtab *t);
+
+_Static_assert(T_NIL == ~LJ_TNIL && T_FALSE == ~LJ_TFALSE && T_TRUE == ~LJ_TTRUE, "our tags are LuaJIT's");
+
+static inline __attribute__((always_inline)) unsigned char *put(packer *k, unsigned char *p, const TValue *o)
+{
+    if (nl_unlikely(k->end - p < ROOM) && !(p = grow(k, p, ROOM))) {
+        return NULL;
+    }
+    if (nl_likely(tvisnumber(o))) {
+        lua_Number n = numberVnum(o);
+        *p = T_NUMBER;
+        memcpy(p + 1, &n, sizeof n);
+        return p + 9;
+    }
+    if (nl_likely(tvisstr(o))) {
+        return put_string(k, p, strV(o));
+    }
+    if (tvistab(o)) {
+        return put_table(k, p, tabV(o));
+    }
+    if (nl_likely(tvispri(o))) {
+        *p = (unsigned char)~itype(o);
+        return p + 1;
+    }
+    return NULL;
+}
+
+static unsigned char *put_index(packer *k, unsigned char *p, uint32_t i)
+{
+    TValue key;
+    setnumV(&key, (lua_Number)i);
+    return put(k, p, &key);
+}
+
+/* A table met before: its number.  One that is open would be part of itself. */
+static unsigned char *put_ref(packer *k, unsigned char *p, uint32_t i)
+{
+    if (k->seen.all[i].open) {
+        return NULL;
+    }
+    k->shares = true;
+    *p = T_REF;
+    memcpy(p + 1, &i, sizeof i);
+    return p + 5;
+}
+
+static unsigned char *put_table(packer *k, unsigned char *p, const GCtab *t)
+{
+    int64_t known = nl_seen_find(&k->seen, t);
+    if (nl_unlikely(known >= 0)) {
+        return put_ref(k, p, (uint32_t)known);
+    }
+    if (nl_unlikely(k->depth == NL_PACK_DEPTH)) {
+        return NULL;
+    }
+    k->depth++;
+    uint32_t me = nl_seen_add(&k->seen, t), asize = t->asize, i = 1, pairs = 0;
+    size_t at = (size_t)(p - k->m->body.data) + 1;
+    *p = T_TABLE;
+    p += 9;
+    const TValue *array = tvref(t->array);
+    for (; i < asize && !tvisnil(&array[i]); i++) {
+        if (!(p = put(k, p, &array[i]))) {
+            return NULL;
+        }
+    }
+    const uint32_t list = i - 1;
+    if (nl_unlikely(asize > 0 && !tvisnil(&array[0]))) {
+        pairs++;
+        if (!(p = put_index(k, p, 0)) || !(p = put(k, p, &array[0]))) {
+            return NULL;
+        }
+    }
+    for (; i < asize; i++) { /* behind a hole */
+        if (!tvisnil(&array[i])) {
+            pairs++;
+            if (!(p = put_index(k, p, i)) || !(p = put(k, p, &array[i]))) {
+                return NULL;
+            }
+        }
+    }
+    if (t->hmask > 0) {
+        for (const Node *n = noderef(t->node), *end = n + t->hmask; n <= end; n++) {
+            if (tvisnil(&n->val)) {
+                continue;
+            }
+            pairs++;
+            bool key_ok = tvisstr(&n->key) || tvisnumber(&n->key) || tvisbool(&n->key);
+            if (nl_unlikely(!key_ok) || !(p = put(k, p, &n->key)) || !(p = put(k, p, &n->val))) {
+                return NULL;
+            }
+        }
+    }
+    memcpy(k->m->body.data + at, &list, sizeof list);
+    memcpy(k->m->body.data + at + sizeof list, &pairs, sizeof pairs);
+    k->seen.all[me].open = false;
+    k->depth--;
+    return p;
+}
+
+nl_umsg *nl_pack_plain(lua_State *L, int first, int last, nl_umsg *m, unsigned char *p, nl_umsg *old)
+{
+    packer k; /* its list of tables is not to be cleared */
+    k.m = m;
+    k.old = old;
+    k.end = m->body.data + m->body.cap;
+    k.depth = 0;
+    k.shares = false;
+    nl_seen_init(&k.seen);
+    for (int i = first; i <= last && p; i++) {
+        const TValue *o = nl_lua_slot(L, i);
+        p = nl_likely(o != NULL) ? put(&k, p, o) : NULL;
+    }
+    nl_seen_fini(&k.seen);
+    m = k.m;
+    nl_umsg *spent = p ? old : m;
+    if (nl_unlikely(m != old) && spent) {
+        nl_umsg_drop(spent);
+    }
+    if (nl_unlikely(!p)) {
+        return NULL;
+    }
+    m->body.len = (uint32_t)(p - m->body.data);
+    m->body.buf_last = 0;
+    m->body.shares = k.shares;
+    m->body.plain = !k.shares; /* the long way remembers tables */
+    m->body.tables = k.seen.n > 0;
+    return m;
+}
+
+/* ------------------------------------------------------------------ unpacking */
+
+/*
+ * Keys come again and again, message by message.  The state keeps some of the strings that were keys before, each at a
+ * place that follows from its bytes, so that most need not be interned anew, which takes three times as long.  They stand
+ * in a table, through which the collector sees them.
+ */
+#define KEYS 64
+#define KEY_MAX 32
+
+static const char keys_key = 0;
+
+static GCtab *make_keys(lua_State *L)
+{
+    lua_pushlightuserdata(L, (void *)&keys_key);
+    lua_createtable(L, KEYS - 1, 0);
+    GCtab *t = tabV(L->top - 1);
+    lua_rawset(L, LUA_REGISTRYINDEX);
+    return t;
+}
+
+static GCstr *get_key_string(lua_State *L, GCtab *keys, const unsigned char *p, uint32_t n)
+{
+    if (nl_unlikely(n - 1 >= KEY_MAX || !keys)) {
+        return lj_str_new(L, (const char *)p, n);
+    }
+    uint32_t head, tail;
+    memcpy(&head, p, sizeof head);
+    memcpy(&tail, p + ((n - 1) & ~3u), sizeof tail);
+    TValue *slot = tvref(keys->array) + ((head * 0x9e3779b1u ^ tail * 0x85ebca6bu ^ n << 24) >> 26);
+    if (nl_likely(tvisstr(slot) && strV(slot)->len == n)) {
+        uint32_t differ = 0;
+        for (uint32_t i = 0; i < n; i += 4) {
+            uint32_t a, b;
+            memcpy(&a, p + i, sizeof a);
+            memcpy(&b, strdata(strV(slot)) + i, sizeof b);
+            differ |= a ^ b;
+        }
+        if (nl_likely(!differ)) {
+            return strV(slot);
+        }
+    }
+    GCstr *s = lj_str_new(L, (const char *)p, n);
+    setstrV(L, slot, s);
+    lj_gc_objbarriert(L, keys, s);
+    return s;
+}
+
+static const unsigned char *get_table(lua_State *L, GCtab *keys, const unsigned char *p, TValue *o);
+
+static inline __attribute__((always_inline)) const unsigned char *get(lua_State *L, GCtab *keys,
+                                                                      const unsigned char *p, TValue *o)
+{
+    uint32_t n;
+    switch (*p) {
+    case T_NUMBER: {
+        lua_Number v;
+        memcpy(&v, p + 1, sizeof v);
+        nl_lua_setnumber(o, v);
+        return p + 9;
+    }
+    case T_STR8:
+        n = p[1];
+        setstrV(L, o, lj_str_new(L, (const char *)p + 2, n));
+        return p + 2 + PADDED(n);
+    case T_TABLE:
+        return get_table(L, keys, p, o);
+    case T_STR32:
+        memcpy(&n, p + 1, sizeof n);
+        setstrV(L, o, lj_str_new(L, (const char *)p + 5, n));
+        return p + 5 + PADDED(n);
+    default:
+        nl_debug_assert(*p <= T_TRUE, "a plain message holds plain values");
+        setpriV(o, ~(uint32_t)*p);
+        return p + 1;
+    }
+}
+
+/* The place for a key that t, which is new and large enough, does not have yet. */
+static inline TValue *place(lua_State *L, GCtab *t, const TValue *key)
+{
+    if (nl_likely(tvisstr(key))) {
+        Node *n = hashstr(t, strV(key));
+        if (nl_likely(tvisnil(&n->val))) {
+            n->key = *key;
+            return &n->val;
+        }
+    } else if (tvisnum(key)) {
+        lua_Number v = numV(key);
+        if (v >= INT32_MIN && v <= INT32_MAX && (lua_Number)(int32_t)v == v) {
+            return lj_tab_setint(L, t, (int32_t)v); /* it may have a place in the array part: 0, for one */
+        }
+    }
+    return lj_tab_newkey(L, t, key);
+}
+
+static const unsigned char *get_table(lua_State *L, GCtab *keys, const unsigned char *p, TValue *o)
+{
+    uint32_t list, pairs;
+    memcpy(&list, p + 1, sizeof list);
+    memcpy(&pairs, p + 5, sizeof pairs);
+    p += 9;
+    GCtab *t = lj_tab_new(L, list ? list + 1 : 0, hsize2hbits(pairs));
+    settabV(L, o, t);
+    TValue *array = tvref(t->array);
+    for (uint32_t i = 1; i <= list; i++) {
+        p = get(L, keys, p, &array[i]);
+    }
+    if (pairs) {
+        t->nomm = 0; /* it may have metamethods now, should it become a metatable */
+    }
+    for (; pairs > 0; pairs--) {
+        TValue key, value;
+        if (nl_likely(*p == T_STR8)) {
+            uint32_t n = p[1];
+            setstrV(L, &key, get_key_string(L, keys, p + 2, n));
+            p += 2 + PADDED(n);
+        } else {
+            p = get(L, keys, p, &key);
+        }
+        p = get(L, keys, p, &value); /* before the place is looked for: see lj_tab_newkey */
+        *place(L, t, &key) = value;
+    }
+    return p;
+}
+
+/* Lets the collector take its steps for the memory that so many bytes of a message will fill, if it wants them. */
+static void collect(lua_State *L, uint32_t bytes)
+{
+    const GCState *gc = &G(L)->gc;
+    for (uint32_t n = bytes / 64 + 1; n > 0 && nl_unlikely(gc->total >= gc->threshold); n--) {
+        lj_gc_step(L);
+    }
+}
+
+void nl_unpack_plain(lua_State *L, const nl_umsg *m, const unsigned char *p, int n)
+{
+    GCtab *keys = NULL;
+    if (m->body.tables) {
+        nl_lctx *lc = nl_lctx_of(L);
+        if (nl_unlikely(!lc->keys)) {
+            lc->keys = make_keys(L);
+        }
+        keys = lc->keys;
+    }
+    collect(L, m->body.len);
+    for (; n > 0; n--) {
+        p = get(L, keys, p, L->top);
+        nl_lua_pushed(L);
+    }
+}
