@@ -14,6 +14,7 @@
 
 #include "base/alloc.h"
 #include "base/err.h"
+#include "base/os.h"
 #include "lua/lctx.h"
 #include "net/resolver.h"
 #include "net/tcp.h"
@@ -282,6 +283,9 @@ int main(int argc, char **argv)
     options_free(&o);
     if (fflush(stdout) || ferror(stdout)) {
         status = status ? status : 1;
+    }
+    if (nl_sched_signal()) {
+        nl_die_of(nl_sched_signal());
     }
     return status;
 }

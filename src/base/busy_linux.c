@@ -57,10 +57,15 @@ void nl_busy_wait(nl_busy *b)
     }
 }
 
+void nl_busy_poke(nl_busy *b)
+{
+    syscall(SYS_tgkill, getpid(), b->tid, tick_signal());
+}
+
 void nl_busy_stop(nl_busy *b)
 {
     atomic_store(&b->stop, true);
-    syscall(SYS_tgkill, getpid(), b->tid, tick_signal());
+    nl_busy_poke(b);
 }
 
 void nl_busy_free(nl_busy *b)

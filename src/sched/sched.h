@@ -46,6 +46,8 @@ void nl_sched_fini(void);
 
 /* Any thread: stops the process in order with that status: every context is ended, output flushed, within about 1 s. */
 void nl_sched_exit(int status);
+/* The signal that nl_sched_exit was called for (SIGINT, SIGTERM; with 128 + its number), 0: none. */
+int nl_sched_signal(void);
 /* Status to return when all contexts end by themselves (default 0); nl_sched_exit overrides it. */
 void nl_sched_set_status(int status);
 bool nl_sched_stopping(void);

@@ -1,6 +1,7 @@
 """Errors, the exit status, os.exit, and what is written to standard error."""
 
 import re
+import signal
 import time
 
 TRACE = r"stack traceback:"
@@ -274,6 +275,33 @@ def test_exit_endless_loop(h):
         h.skip("needs a second worker")
     h.file("endless.lua", "context.send(context.parent, 1) while true do end")
     h.run("context.recv(context.create('endless.lua')) os.exit(6)", status=6)
+
+
+def asked_to_end(h, sig, then):
+    process = h.start(f"""
+        io.stdout:setvbuf('full')
+        local _, l = tcp.listen('127.0.0.1', 0)
+        tcp.accept(l, function() end)
+        io.write('ready\\n')
+        io.stdout:flush()
+        io.write('said')
+        {then}
+        """)
+    process.expect("ready")
+    process.popen.send_signal(sig)
+    result = process.finish(-sig)
+    assert result.stdout == "ready\nsaid", result
+
+
+def test_signal(h):
+    """life.signal.in-order: a request to end the process is like os.exit; its parent sees which signal it was"""
+    asked_to_end(h, signal.SIGTERM, "")
+    asked_to_end(h, signal.SIGINT, "")
+
+
+def test_signal_endless(h):
+    """life.signal.endless: a context that never gives way does not prevent it"""
+    asked_to_end(h, signal.SIGTERM, "while true do end")
 
 
 # ---- context.log ----------------------------------------------------------------------------------------------------
