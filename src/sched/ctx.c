@@ -42,8 +42,17 @@ static void run_kill(nl_ctx *c, nl_msg *m)
     nl_ctx_end(c, nl_ctx_kill_reason(c));
 }
 
+static void run_start(nl_ctx *c, nl_msg *m)
+{
+    (void)m;
+    c->ops->start(c);
+}
+
 static const nl_msg_ops timer_ops = {run_timers, drop_nothing};
 static const nl_msg_ops kill_ops = {run_kill, drop_nothing};
+static const nl_msg_ops start_ops = {run_start, drop_nothing};
+/* In no queue, so these can be everybody's. */
+static nl_msg start_msg = {.ops = &start_ops}, killed_msg = {.ops = &kill_ops};
 
 /* ------------------------------------------------------------------ start and end */
 
@@ -57,6 +66,7 @@ void nl_ctx_init(nl_ctx *c, const nl_ctx_ops *ops)
     atomic_init(&c->wake_worker, -1);
     c->timer_msg.ops = &timer_ops;
     c->kill_msg.ops = &kill_ops;
+    c->ahead = &start_msg;
     c->home = -1;
 }
 
@@ -118,7 +128,11 @@ int nl_ctx_kill(uint64_t handle, const char *reason)
 
 static void drop_all(nl_ctx *c)
 {
-    nl_msg *m;
+    nl_msg *m = c->ahead;
+    if (m) {
+        c->ahead = NULL;
+        m->ops->drop(m);
+    }
     while ((m = c->local_first)) {
         c->local_first = atomic_load_explicit(&m->next, memory_order_relaxed);
         m->ops->drop(m);
@@ -198,32 +212,38 @@ static void finish(nl_worker *w, nl_ctx *c)
 
 /* ------------------------------------------------------------------ dispatch */
 
-bool nl_out_of_budget(nl_worker *w)
+static bool time_is_up(nl_worker *w)
 {
-    if (w->budget <= 0 || w->byte_budget <= 0) {
-        return true;
-    }
-    /* The clock is read at every eighth look only; where few messages take long, the monitor has noticed. */
-    if (atomic_load_explicit(&w->stuck, memory_order_relaxed) ||
-        ((++w->budget_looks & 7) == 0 &&
-         nl_ticks() - w->dispatch_start > NL_DISPATCH_US * nl_the_sched.ticks_per_us)) {
-        w->budget = 0;
-        return true;
-    }
-    return false;
+    return nl_ticks() - w->dispatch_start > NL_DISPATCH_US * nl_the_sched.ticks_per_us;
+}
+
+/*
+ * After a message: may the context take another one?  The clock is read after every eighth only; where few messages take
+ * long, the monitor has noticed.
+ */
+static inline bool share_left(nl_worker *w)
+{
+    return nl_likely(--w->budget > 0) && nl_likely(!atomic_load_explicit(&w->stuck, memory_order_relaxed)) &&
+           (nl_likely(w->budget & 7) || !time_is_up(w));
 }
 
 bool nl_ctx_should_yield(nl_ctx *c)
 {
     (void)c;
-    return nl_out_of_budget(nl_self);
+    nl_worker *w = nl_self;
+    if (w->budget > 0 &&
+        (atomic_load_explicit(&w->stuck, memory_order_relaxed) || ((++w->looks & 7) == 0 && time_is_up(w)))) {
+        w->budget = 0;
+    }
+    return w->budget <= 0;
 }
 
 void nl_ctx_charge(nl_ctx *c, unsigned messages, unsigned bytes)
 {
     (void)c;
-    nl_self->budget -= (int)messages;
-    nl_self->byte_budget -= (int)(bytes < NL_DISPATCH_BYTES ? bytes : NL_DISPATCH_BYTES);
+    nl_worker *w = nl_self;
+    w->byte_budget -= (int)(bytes < NL_DISPATCH_BYTES ? bytes : NL_DISPATCH_BYTES);
+    w->budget = w->byte_budget > 0 ? w->budget - (int)messages : 0;
 }
 
 #define LOCAL_STREAK 8
@@ -249,12 +269,8 @@ static nl_msg *next_message(nl_ctx *c)
 }
 
 /* Tells this worker the earliest deadline, unless an earlier one is already known to some worker. */
-static void arm_wake(nl_worker *w, nl_ctx *c)
+static void arm_wake(nl_worker *w, nl_ctx *c, int64_t first)
 {
-    int64_t first = nl_timers_first(&c->timers);
-    if (nl_likely(first == NL_NEVER)) {
-        return;
-    }
     int at = atomic_load_explicit(&c->wake_worker, memory_order_relaxed);
     if (at >= 0) {
         nl_worker *v = nl_the_sched.worker[at];
@@ -274,7 +290,7 @@ static void arm_wake(nl_worker *w, nl_ctx *c)
     nl_spin_unlock(&w->timer_lock);
 }
 
-static void end_of_dispatch(nl_worker *w, nl_ctx *c)
+static inline void end_of_dispatch(nl_worker *w, nl_ctx *c)
 {
     if (w->want_flush) {
         w->want_flush = false;
@@ -285,6 +301,18 @@ static void end_of_dispatch(nl_worker *w, nl_ctx *c)
                           atomic_load_explicit(&c->cpu_ticks, memory_order_relaxed) + now - w->dispatch_start,
                           memory_order_relaxed);
     w->dispatch_start = now; /* of the next one, and the loop's idea of the time */
+}
+
+/* What comes before any message; nothing, if the context was killed before it could run (again). */
+static nl_msg *take_ahead(nl_ctx *c)
+{
+    nl_msg *m = c->ahead;
+    if (atomic_load(&c->kill_posted)) {
+        return &killed_msg;
+    }
+    c->ahead = NULL;
+    c->handled--; /* it is no message */
+    return m;
 }
 
 void nl_dispatch(nl_worker *w, nl_ctx *c)
@@ -301,55 +329,37 @@ void nl_dispatch(nl_worker *w, nl_ctx *c)
     if (nl_unlikely(atomic_load_explicit(&w->stuck, memory_order_relaxed))) {
         atomic_store(&w->stuck, false);
     }
-    if (nl_unlikely(!c->started)) {
-        c->started = true;
-        if (atomic_load(&c->kill_posted)) { /* destroyed before its first turn: none of its code runs */
-            nl_ctx_end(c, nl_ctx_kill_reason(c));
-        } else {
-            c->ops->start(c);
-        }
-    }
-    for (;;) {
-        nl_msg *m = c->ending ? NULL : next_message(c);
-        if (m) {
+    nl_msg *m = nl_unlikely(c->ahead != NULL) ? take_ahead(c) : next_message(c);
+    for (;; m = next_message(c)) {
+        if (nl_likely(m != NULL)) {
             m->ops->run(c, m);
             c->handled++;
-            if (w->want_flush) {
+            if (nl_unlikely(w->want_flush)) {
                 s->hooks.flush(w->index, false);
             }
-            w->budget--;
-            if (!nl_out_of_budget(w)) {
+            if (nl_likely(share_left(w) && !c->ending)) {
                 continue;
             }
-        }
-        if (nl_unlikely(c->ending)) {
-            end_of_dispatch(w, c);
-            finish(w, c);
-            return;
-        }
-        if (m) { /* the share is used up */
-            break;
-        }
-        if (!c->ops->idle(c)) {
+        } else if (!c->ops->idle(c)) {
             c->ending = true;
+        } else if (nl_unlikely(c->local_first != NULL)) {
             continue;
         }
-        if (c->local_first) {
-            continue;
-        }
-        end_of_dispatch(w, c);
-        arm_wake(w, c);
-        atomic_store_explicit(&w->current, NULL, memory_order_relaxed);
-        if (nl_mailbox_idle(&c->mbox)) {
-            return; /* from here on c may run elsewhere */
-        }
-        nl_requeue(w, c); /* a message came in, or is about to */
-        return;
+        break;
     }
     end_of_dispatch(w, c);
-    arm_wake(w, c);
+    if (nl_unlikely(c->ending)) {
+        finish(w, c);
+        return;
+    }
+    int64_t first = nl_timers_first(&c->timers);
+    if (nl_unlikely(first != NL_NEVER)) {
+        arm_wake(w, c, first);
+    }
     atomic_store_explicit(&w->current, NULL, memory_order_relaxed);
-    nl_requeue(w, c);
+    if (m || !nl_mailbox_idle(&c->mbox)) { /* idle: from here on c may run elsewhere */
+        nl_requeue(w, c);                  /* the share is used up; a message came in, or is about to */
+    }
 }
 
 /* ------------------------------------------------------------------ messages */
@@ -373,7 +383,7 @@ int nl_ctx_send(uint64_t handle, nl_msg *m)
     if (nl_unlikely(!c)) {
         return -NL_ENOCONTEXT;
     }
-    if (nl_unlikely(nl_ctx_mailbox_len(c) >= nl_the_sched.mailbox_max)) {
+    if (nl_unlikely(nl_mailbox_full(&c->mbox, nl_the_sched.mailbox_max))) {
         return -NL_EMAILBOXFULL;
     }
     nl_ctx_post(c, m);
@@ -382,9 +392,7 @@ int nl_ctx_send(uint64_t handle, nl_msg *m)
 
 uint64_t nl_ctx_mailbox_len(const nl_ctx *c)
 {
-    uint64_t popped = atomic_load_explicit(&((nl_ctx *)c)->mbox.popped, memory_order_relaxed);
-    uint64_t pushed = atomic_load_explicit(&((nl_ctx *)c)->mbox.pushed, memory_order_relaxed);
-    return pushed > popped ? pushed - popped : 0;
+    return nl_mailbox_len(&((nl_ctx *)c)->mbox);
 }
 
 void nl_ctx_set_mailbox_max(uint64_t max)
@@ -401,6 +409,13 @@ void nl_ctx_defer(nl_ctx *c, nl_msg *m)
         c->local_first = m;
     }
     c->local_last = m;
+}
+
+void nl_ctx_give_way(nl_ctx *c, nl_msg *m)
+{
+    nl_debug_assert(!c->ahead, "a context gives way once in a dispatch");
+    c->ahead = m;
+    nl_self->budget = 0;
 }
 
 int64_t nl_ctx_cpu_ns(const nl_ctx *c)

@@ -45,30 +45,36 @@ typedef struct nl_ctx_ops {
 } nl_ctx_ops;
 
 struct nl_ctx {
+    /* The line of producers: look-up and push. */
     nl_slot_obj slot; /* .id is the handle */
     const nl_ctx_ops *ops;
     nl_mailbox mbox;
 
-    /* Consumer side: only the worker that runs the context. */
-    nl_msg *local_first, *local_last; /* nl_ctx_defer */
-    unsigned local_streak;            /* deferred ones run in a row: they may not starve the mailbox */
+    /* Consumer side: only the worker that runs the context.  First what every dispatch touches. */
+    nl_msg *ahead;       /* what the next dispatch begins with: the start, nl_ctx_give_way */
+    nl_msg *local_first; /* nl_ctx_defer */
+    uint64_t handled;
+    atomic_uint_fast64_t cpu_ticks; /* time spent in dispatches; see nl_ctx_cpu_ns */
     nl_timers timers;
-    nl_timer wake; /* this context's place in the heap of worker wake_worker (under its timer lock) */
     atomic_int wake_worker; /* -1: in none; set to -1 by whoever fires it */
-    nl_msg timer_msg;       /* posted when wake fires */
+    bool ending;
+    unsigned local_streak; /* deferred ones run in a row: they may not starve the mailbox */
+    nl_msg *local_last;
+
+    nl_timer wake;    /* this context's place in the heap of worker wake_worker (under its timer lock) */
+    nl_msg timer_msg; /* posted when wake fires */
     atomic_bool timer_posted;
     nl_msg kill_msg; /* nl_ctx_kill: in the mailbox at most once */
     atomic_bool kill_posted;
     _Atomic(char *) kill_reason; /* set before kill_posted */
-    bool ending, started;
     char *end_reason;
-    int home; /* see nl_ctx_home; -1 until asked for */
-    uint64_t handled;
-    atomic_uint_fast64_t cpu_ticks;           /* time spent in dispatches; see nl_ctx_cpu_ns */
+    int home; /* worker whose reactor has its sockets; -1 until the first one */
     void (*on_timer)(nl_ctx *c, nl_timer *t); /* a due timer of nl_ctx_timer_add */
     struct nl_name *names;                    /* names it bears; under the lock of names.c */
     nl_grave grave;
 };
+_Static_assert(offsetof(nl_ctx, mbox) == NL_MAILBOX_BEHIND && offsetof(nl_ctx, mbox.tail) == NL_CACHELINE,
+               "producers and the consumer write to different lines");
 
 /* The context that the calling thread is running, or NULL. */
 nl_ctx *nl_ctx_current(void);
@@ -93,6 +99,12 @@ void nl_ctx_set_mailbox_max(uint64_t max);
 
 /* From within the context's own turn: runs m after what is running now, before most further messages of the mailbox. */
 void nl_ctx_defer(nl_ctx *c, nl_msg *m);
+
+/*
+ * From within: the dispatch ends after the message now running, the context goes behind all that are ready, and
+ * m is what its next dispatch begins with: nothing else of the context runs in between.
+ */
+void nl_ctx_give_way(nl_ctx *c, nl_msg *m);
 
 /* From within: the context ends after the message now running.  reason NULL = "exit"; copied. */
 void nl_ctx_end(nl_ctx *c, const char *reason);

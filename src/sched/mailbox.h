@@ -21,11 +21,18 @@
 
 #include "sched/msg.h"
 
+/* What a context has in front of its mailbox, on the producers' line: all that a look-up and a push touch is on one. */
+#define NL_MAILBOX_BEHIND 16
+
 typedef struct nl_mailbox {
-    nl_alignas_line atomic_uintptr_t head; /* newest node, | NL_MAILBOX_IDLE; producers */
-    atomic_uint_fast64_t pushed;           /* messages ever pushed; same line as head, so cheap */
-    nl_alignas_line nl_msg *tail;          /* oldest node; consumer only, as all below */
-    atomic_uint_fast64_t popped;           /* stored by the consumer, read by anybody */
+    atomic_uintptr_t head;       /* newest node, | NL_MAILBOX_IDLE; producers */
+    atomic_uint_fast64_t pushed; /* messages ever pushed; same line as head, so cheap */
+    atomic_uint_fast64_t
+        unlimited; /* below this value of pushed nobody need look at popped; see nl_mailbox_full */
+    /* The consumer's part is on another line, if as many bytes stand in front of the struct as are left out here. */
+    char apart[NL_CACHELINE - 3 * sizeof(uint64_t) - NL_MAILBOX_BEHIND];
+    nl_msg *tail;                /* oldest node; consumer only, as all below */
+    atomic_uint_fast64_t popped; /* stored by the consumer, read by anybody */
     nl_msg stub;
 } nl_mailbox;
 
@@ -39,11 +46,14 @@ static inline void nl_mailbox_init(nl_mailbox *q)
     q->tail = &q->stub;
     atomic_init(&q->popped, 0);
     atomic_init(&q->pushed, 0);
+    atomic_init(&q->unlimited, 0);
     atomic_init(&q->head, (uintptr_t)&q->stub | NL_MAILBOX_IDLE);
 }
 
-static inline bool nl_mailbox_push_node(nl_mailbox *q, nl_msg *m)
+/* Any thread.  True: the consumer was idle and the caller must schedule it. */
+static inline bool nl_mailbox_push(nl_mailbox *q, nl_msg *m)
 {
+    atomic_fetch_add_explicit(&q->pushed, 1, memory_order_relaxed);
     atomic_store_explicit(&m->next, NULL, memory_order_relaxed);
     uintptr_t prev = atomic_exchange_explicit(&q->head, (uintptr_t)m, memory_order_acq_rel);
     nl_msg *p = (nl_msg *)(prev & ~NL_MAILBOX_IDLE);
@@ -51,11 +61,27 @@ static inline bool nl_mailbox_push_node(nl_mailbox *q, nl_msg *m)
     return prev & NL_MAILBOX_IDLE;
 }
 
-/* Any thread.  True: the consumer was idle and the caller must schedule it. */
-static inline bool nl_mailbox_push(nl_mailbox *q, nl_msg *m)
+/* Messages in it; any thread, racy. */
+static inline uint64_t nl_mailbox_len(nl_mailbox *q)
 {
-    atomic_fetch_add_explicit(&q->pushed, 1, memory_order_relaxed);
-    return nl_mailbox_push_node(q, m);
+    uint64_t popped = atomic_load_explicit(&q->popped, memory_order_relaxed);
+    uint64_t pushed = atomic_load_explicit(&q->pushed, memory_order_relaxed);
+    return pushed > popped ? pushed - popped : 0;
+}
+
+/*
+ * Any thread; racy.  True if max messages or more are in it.  popped is on the consumer's line,
+ * which producers leave alone: what was seen there last time says up to which push there is room.
+ */
+static inline bool nl_mailbox_full(nl_mailbox *q, uint64_t max)
+{
+    if (nl_likely(atomic_load_explicit(&q->pushed, memory_order_relaxed) <
+                  atomic_load_explicit(&q->unlimited, memory_order_relaxed))) {
+        return false;
+    }
+    uint64_t unlimited = atomic_load_explicit(&q->popped, memory_order_relaxed) + max;
+    atomic_store_explicit(&q->unlimited, unlimited, memory_order_relaxed);
+    return atomic_load_explicit(&q->pushed, memory_order_relaxed) >= unlimited;
 }
 
 /* Consumer.  The oldest message, or NULL when there is none or a push is under way. */
@@ -71,15 +97,17 @@ static inline nl_msg *nl_mailbox_pop(nl_mailbox *q)
         next = atomic_load_explicit(&t->next, memory_order_acquire);
     }
     if (!next) {
-        /* t looks like the last one.  Only when it is may the stub take its place. */
-        if (atomic_load_explicit(&q->head, memory_order_acquire) != (uintptr_t)t) {
+        /*
+         * t looks like the last one.  Only if it is may the stub, which is not in the queue now, take its
+         * place.  Release publishes the stub's next to whoever pushes behind it.
+         */
+        uintptr_t last = (uintptr_t)t;
+        atomic_store_explicit(&q->stub.next, NULL, memory_order_relaxed);
+        if (!atomic_compare_exchange_strong_explicit(&q->head, &last, (uintptr_t)&q->stub,
+                                                     memory_order_acq_rel, memory_order_relaxed)) {
             return NULL;
         }
-        nl_mailbox_push_node(q, &q->stub);
-        next = atomic_load_explicit(&t->next, memory_order_acquire);
-        if (!next) {
-            return NULL;
-        }
+        next = &q->stub;
     }
     q->tail = next;
     atomic_store_explicit(&q->popped, atomic_load_explicit(&q->popped, memory_order_relaxed) + 1,

@@ -41,6 +41,7 @@ static nl_worker *worker_new(int index, int *err)
     nl_timers_init(&w->ctx_timers);
     nl_timers_init(&w->layer_timers);
     w->index = index;
+    w->global_in = 1;
     w->scratch = nl_malloc(NL_SCRATCH_SIZE);
     w->events = nl_malloc(NL_POLL_EVENTS * sizeof *w->events);
     w->rng = (nl_the_sched.chaos ? nl_the_sched.chaos : 0x9e3779b97f4a7c15u) * (2 * (uint64_t)index + 1) | 1;

@@ -80,42 +80,42 @@ static nl_ctx *take_next(nl_worker *w)
     return atomic_exchange_explicit(&w->next, NULL, memory_order_acq_rel);
 }
 
-static nl_ctx *local_work(nl_worker *w)
+/* The global queue's turn: a share of what waits there, as many as local ones have run: neither side starves. */
+static nl_ctx *global_turn(nl_worker *w)
 {
     nl_sched *s = &nl_the_sched;
     if (w->global_left) {
         w->global_left--;
-        nl_ctx *c = nl_injq_pop(&s->injq);
-        if (c) {
-            return c;
-        }
-        w->global_left = 0;
-    } else if (w->tick % NL_GLOBAL_EVERY == 0) {
-        /* A share of what waits there, as many as local ones have run: neither side starves. */
-        size_t len = nl_injq_len(&s->injq);
-        if (len) {
-            size_t share = len / (size_t)s->nworkers;
-            w->global_left = (unsigned)(share < NL_GLOBAL_EVERY ? share : NL_GLOBAL_EVERY);
-            nl_ctx *c = nl_injq_pop(&s->injq);
-            if (c) {
-                return c;
-            }
-        }
-    }
-    if (w->next_streak < NL_NEXT_STREAK || nl_runq_len(&w->runq) == 0) {
-        nl_ctx *c = take_next(w);
-        if (c) {
-            w->next_streak++;
-            return c;
-        }
     } else {
-        nl_ctx *c = take_next(w);
-        if (c && !nl_runq_push(&w->runq, c)) {
+        w->global_in = NL_GLOBAL_EVERY;
+        size_t share = nl_injq_len(&s->injq) / (size_t)s->nworkers;
+        w->global_left = (unsigned)(share < NL_GLOBAL_EVERY ? share : NL_GLOBAL_EVERY);
+    }
+    nl_ctx *c = nl_injq_pop(&s->injq);
+    if (!c) {
+        w->global_left = 0;
+    }
+    return c;
+}
+
+static nl_ctx *local_work(nl_worker *w)
+{
+    nl_sched *s = &nl_the_sched;
+    nl_ctx *c;
+    if (nl_unlikely(w->global_left || --w->global_in == 0) && (c = global_turn(w))) {
+        return c;
+    }
+    c = take_next(w);
+    if (c) {
+        if (nl_likely(w->next_streak++ < NL_NEXT_STREAK || nl_runq_len(&w->runq) == 0)) {
+            return c;
+        }
+        if (!nl_runq_push(&w->runq, c)) {
             nl_injq_push(&s->injq, c);
         }
     }
     w->next_streak = 0;
-    nl_ctx *c = nl_runq_pop(&w->runq);
+    c = nl_runq_pop(&w->runq);
     return c ? c : nl_injq_pop(&s->injq);
 }
 
@@ -280,7 +280,6 @@ void nl_worker_loop(nl_worker *w)
     nl_qsbr_online(w->qsbr);
     w->dispatch_start = w->last_poll = nl_ticks();
     while (!atomic_load_explicit(&s->stop, memory_order_relaxed)) {
-        w->tick++;
         if (nl_unlikely(s->chaos)) {
             perturb(w);
         }
@@ -298,7 +297,7 @@ void nl_worker_loop(nl_worker *w)
         nl_dispatch(w, c);
         nl_qsbr_quiescent(w->qsbr);
         /* A sweep looks at every worker: one of them for each dispatch, on average. */
-        if (nl_unlikely(w->qsbr->first) && w->tick % (unsigned)s->nworkers == 0) {
+        if (nl_unlikely(w->qsbr->first) && w->dispatches % (unsigned)s->nworkers == 0) {
             nl_qsbr_sweep(w->qsbr);
         }
     }

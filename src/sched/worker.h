@@ -47,11 +47,11 @@ typedef struct nl_worker {
     bool want_flush;
     int budget;
     int byte_budget;
-    unsigned budget_looks;
+    unsigned looks;          /* of nl_ctx_should_yield */
     uint64_t dispatch_start; /* ticks */
     uint64_t last_poll;      /* ticks */
-    unsigned tick;
     unsigned next_streak;
+    unsigned global_in;   /* looks for work until it is the global queue's turn */
     unsigned global_left; /* dispatches to come from the global queue before the next local one */
     uint64_t rng;
     unsigned char *scratch;
@@ -98,7 +98,6 @@ void nl_fire_timers(nl_worker *from);
 
 /* ctx.c */
 void nl_dispatch(nl_worker *w, nl_ctx *c);
-bool nl_out_of_budget(nl_worker *w);
 
 /* monitor.c */
 void nl_monitor_start(void);

@@ -111,24 +111,39 @@ Test(mailbox, push_under_way_on_an_idle_one)
 }
 
 /* pop found a to be the last one, and before it could put the stub behind a, a producer came in between. */
-Test(mailbox, stub_behind_a_push_under_way)
+Test(mailbox, no_stub_behind_a_push_under_way)
 {
     nl_msg a, b;
     nl_mailbox_init(&q);
     nl_mailbox_push(&q, &a);
-    q.tail = &a; /* as pop has left it behind it */
 
     atomic_store(&b.next, NULL);
     nl_msg *prev = (nl_msg *)atomic_exchange(&q.head, (uintptr_t)&b);
-    nl_mailbox_push_node(&q, &q.stub);
     cr_assert_null(nl_mailbox_pop(&q));
-    cr_assert_not(nl_mailbox_idle(&q), "the newest node is the stub, but a and b are still there");
+    cr_assert_null(nl_mailbox_pop(&q), "from the second time on a is the oldest node");
+    cr_assert_not(nl_mailbox_idle(&q), "a and b are still there");
     atomic_store(&prev->next, &b);
 
     cr_assert_eq(nl_mailbox_pop(&q), &a);
     cr_assert_eq(nl_mailbox_pop(&q), &b);
     cr_assert_null(nl_mailbox_pop(&q));
     cr_assert(nl_mailbox_idle(&q));
+}
+
+Test(mailbox, full)
+{
+    nl_msg m[5];
+    nl_mailbox_init(&q);
+    for (int i = 0; i < 5; i++) {
+        cr_assert_not(nl_mailbox_full(&q, 5));
+        nl_mailbox_push(&q, &m[i]);
+    }
+    cr_assert(nl_mailbox_full(&q, 5));
+    cr_assert_eq(nl_mailbox_pop(&q), &m[0]);
+    cr_assert_not(nl_mailbox_full(&q, 5), "room again");
+    nl_mailbox_push(&q, &m[0]);
+    cr_assert(nl_mailbox_full(&q, 5));
+    cr_assert_eq(nl_mailbox_len(&q), 5);
 }
 
 /*
