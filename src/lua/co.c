@@ -15,7 +15,7 @@ const char nl_marks[3];
 
 /* ------------------------------------------------------------------ roots */
 
-static nl_co *co_new(nl_lctx *lc)
+nl_co *nl_co_new(nl_lctx *lc)
 {
     nl_co *co = nl_pool_alloc(sizeof *co);
     memset(co, 0, sizeof *co);
@@ -26,22 +26,7 @@ static nl_co *co_new(nl_lctx *lc)
     nl_list_init(&co->wait.node);
     nl_timer_init(&co->wait.timer);
     nl_list_push_back(&lc->all_co, &co->all);
-    return co;
-}
-
-nl_co *nl_co_get(nl_lctx *lc)
-{
-    nl_co *co = lc->free_co;
-    if (nl_likely(co != NULL)) {
-        lc->free_co = co->next;
-        lc->nfree_co--;
-    } else {
-        co = co_new(lc);
-    }
-    co->of = 0;
-    co->state = NL_CO_RUNNING;
-    lc->alive++;
-    lc->nroots++;
+    lc->nco++;
     return co;
 }
 
@@ -49,21 +34,20 @@ nl_co *nl_co_get(nl_lctx *lc)
 static void co_drop(nl_co *co)
 {
     nl_unref(co->lc, co->ref);
+    co->lc->nco--;
     nl_list_remove(&co->all);
     nl_pool_free(co, sizeof *co);
 }
 
-static void co_done(nl_co *co, bool reusable)
+static inline void co_done(nl_lctx *lc, nl_co *co, bool reusable)
 {
-    nl_lctx *lc = co->lc;
     lc->alive--;
-    lc->nroots--;
     if (nl_unlikely(!reusable || co->escaped || lc->nfree_co >= FREE_MAX)) {
         co_drop(co);
         return;
     }
-    lua_settop(co->L, 0);
-    co->state = NL_CO_FREE;
+    nl_lua_settop(co->L, 0);
+    co->leaf = co->L;
     co->main = false;
     co->next = lc->free_co;
     lc->free_co = co;
@@ -190,13 +174,31 @@ static int climb(nl_co *co, nl_colink *base, int st)
     return st;
 }
 
+/* It has come to another end than having returned or blocked. */
+static void ended_otherwise(nl_lctx *lc, nl_co *co, int st)
+{
+    if (lc->dying) { /* parked for good */
+        nl_slab_deny(lc->slab, false);
+        return;
+    }
+    co->leaf = co->L;
+    if (st == LUA_YIELD || st == NL_WRAP_ENDED) {
+        lua_settop(co->L, 0);
+    } else {
+        co_failed(co);
+        if (st == LUA_ERRMEM) {
+            nl_lctx_main_failed(lc, "error: not enough memory");
+        }
+    }
+    co_done(lc, co, false);
+}
+
 void nl_co_run(nl_co *co, int nargs)
 {
     nl_lctx *lc = co->lc;
     nl_colink base = {NULL, co->leaf};
     lc->cur = co;
     lc->link = &base;
-    co->state = NL_CO_RUNNING;
     int st = lua_resume(base.L, nargs);
     if (nl_unlikely(base.L != co->L)) {
         st = climb(co, &base, st);
@@ -207,24 +209,14 @@ void nl_co_run(nl_co *co, int nargs)
         (++lc->runs & 31) == 0) {
         nl_jit_check(lc);
     }
-    co->leaf = lc->parking ? co->leaf : co->L;
-    if (nl_likely(st == LUA_OK && !lc->dying)) {
-        co_done(co, true);
-    } else if (nl_likely(lc->parking && !lc->dying)) {
+    if (nl_unlikely(lc->dying)) {
+        ended_otherwise(lc, co, st);
+    } else if (st == LUA_OK) {
+        co_done(lc, co, true);
+    } else if (nl_likely(lc->parking)) {
         lc->parking = false;
-        co->state = NL_CO_PARKED;
-    } else if (lc->dying) {
-        nl_slab_deny(lc->slab, false);
-        co->state = NL_CO_PARKED; /* for good */
-    } else if (st == LUA_YIELD || st == NL_WRAP_ENDED) {
-        lua_settop(co->L, 0);
-        co_done(co, false);
     } else {
-        co_failed(co);
-        if (st == LUA_ERRMEM) {
-            nl_lctx_main_failed(lc, "error: not enough memory");
-        }
-        co_done(co, false);
+        ended_otherwise(lc, co, st);
     }
 }
 

@@ -28,7 +28,7 @@ extern const char nl_marks[3];
 /* The mark of a suspended coroutine, or NULL if a yield of the script suspended it (or it is not suspended). */
 static inline const char *nl_co_mark(lua_State *co)
 {
-    int top = lua_gettop(co);
+    int top = nl_lua_gettop(co);
     if (nl_likely(top == 0)) {
         return NULL;
     }
@@ -52,7 +52,7 @@ int nl_wrap_fail(nl_lctx *lc, lua_State *P);
 static inline bool nl_may_block(nl_lctx *lc, lua_State *L)
 {
     return nl_likely(lc->cur && lc->link && lc->link->L == L && !lc->link->up) &&
-           nl_likely(lua_isyieldable(L));
+           nl_likely(nl_lua_isyieldable(L));
 }
 
 static inline nl_wait *nl_block_wait_of(nl_lctx *lc, int kind)
@@ -61,15 +61,6 @@ static inline nl_wait *nl_block_wait_of(nl_lctx *lc, int kind)
     w->kind = (uint8_t)kind;
     w->timeout = NULL;
     return w;
-}
-
-/*
- * A root whose thread no script has seen needs no mark when it parks: nobody can look, and
- * its stack is left empty for the results.
- */
-static inline bool nl_co_unseen(const nl_co *co, const lua_State *L)
-{
-    return nl_likely(L == co->L && !co->escaped);
 }
 
 static inline int nl_park_of(nl_lctx *lc, lua_State *L)

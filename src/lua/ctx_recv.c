@@ -57,17 +57,17 @@ static nl_umsg *pending_take(nl_lmsgs *ms, uint64_t from)
 /* true, data, sender, session, data2… for a coroutine; a callback gets the handle of its call behind the session. */
 static int push_message(lua_State *L, nl_lctx *lc, nl_umsg *m, nl_wait *callback)
 {
-    lua_pushboolean(L, 1);
-    int n = nl_umsg_unpack(L, m), at = lua_gettop(L) - n + 2, extra = 2;
-    lua_pushnumber(L, (lua_Number)m->from);
-    lua_pushnumber(L, (lua_Number)m->session);
+    nl_lua_pushboolean(L, 1);
+    int n = nl_umsg_unpack(L, m), extra = 2;
+    nl_lua_pushnumber(L, (lua_Number)m->from);
+    nl_lua_pushnumber(L, (lua_Number)m->session);
     nl_umsg_used(lc->msgs, m);
     if (callback) {
-        nl_wait_push_args(lc, callback, L);
-        callback->args_pushed = true;
+        nl_ref_push(lc, L, callback->fn + 1);
         extra = 3;
     }
     if (nl_unlikely(n > 1)) {
+        int at = lua_gettop(L) - extra - n + 2;
         for (int i = 0; i < extra; i++) {
             lua_insert(L, at);
         }
@@ -77,24 +77,23 @@ static int push_message(lua_State *L, nl_lctx *lc, nl_umsg *m, nl_wait *callback
 
 static void hand_out(nl_lctx *lc, nl_wait *w, nl_umsg *m)
 {
-    lua_State *L = nl_wait_begin(lc, w);
     if (w->co) {
+        lua_State *L = nl_wait_begin(lc, w);
         nl_wait_end(lc, w, push_message(L, lc, m, NULL));
         return;
     }
+    /* A callback stands in no queue and has no time-out, and it stays armed. */
+    nl_co *co = nl_co_get(lc);
+    nl_ref_push(lc, co->L, w->fn);
     /* Unpacking may run a finalizer of the script, and that may take the callback away: its memory stays until here. */
     w->posted = true;
-    int n = push_message(L, lc, m, w);
+    int n = push_message(co->L, lc, m, w);
     w->posted = false;
     if (nl_unlikely(w->gone)) {
-        nl_co *co = lc->begun;
-        lc->begun = NULL;
         nl_list_remove(&w->all);
         nl_pool_free(w, sizeof *w);
-        nl_co_run(co, n);
-        return;
     }
-    nl_wait_end(lc, w, n);
+    nl_co_run(co, n);
 }
 
 /* Who gets a message from that sender: a coroutine in recv(from), its callback, the same of recv(0). */

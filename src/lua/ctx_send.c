@@ -63,14 +63,11 @@ static void send_drop(nl_msg *m)
     nl_umsg_free((nl_umsg *)m);
 }
 
-static void query_run(nl_ctx *c, nl_msg *m)
+/* The sender's first query to us: it is to be told of our end. */
+static void first_query_run(nl_ctx *c, nl_msg *m)
 {
-    nl_lctx *lc = (nl_lctx *)c;
-    nl_umsg *um = (nl_umsg *)m;
-    if (um->kind & NL_UMSG_WATCH_ME) {
-        nl_watcher_add(lc, um->from);
-    }
-    nl_deliver(lc, um);
+    nl_watcher_add((nl_lctx *)c, ((nl_umsg *)m)->from);
+    send_run(c, m);
 }
 
 static void query_drop(nl_msg *m)
@@ -89,7 +86,7 @@ static void reply_run(nl_ctx *c, nl_msg *m)
     }
     nl_session_free(lc->msgs, w);
     lua_State *L = nl_wait_begin(lc, w);
-    lua_pushboolean(L, 1);
+    nl_lua_pushboolean(L, 1);
     int n = nl_umsg_unpack(L, um);
     nl_umsg_used(lc->msgs, um);
     if (w->key2 && nl_unlikely(n > 1)) { /* context.query: one value */
@@ -112,7 +109,8 @@ static void no_reply_run(nl_ctx *c, nl_msg *m)
 }
 
 static const nl_msg_ops send_ops = {send_run, send_drop};
-static const nl_msg_ops query_ops = {query_run, query_drop};
+static const nl_msg_ops query_ops = {send_run, query_drop};
+static const nl_msg_ops first_query_ops = {first_query_run, query_drop};
 static const nl_msg_ops reply_ops = {reply_run, send_drop};
 static const nl_msg_ops no_reply_ops = {no_reply_run, send_drop};
 
@@ -134,8 +132,33 @@ static inline nl_umsg *pack(lua_State *L, nl_lctx *lc, int first, int last)
     nl_umsg *m = nl_umsg_pack(L, first, last, first, ms->spare);
     ms->spare = NULL;
     m->from = lc->ctx.slot.id;
-    m->kind = 0;
     return m;
+}
+
+/* ------------------------------------------------------------------ crowded receivers */
+
+/*
+ * A sender that is faster than its receiver would only make the mailbox longer: the messages leave the cache and
+ * take fresh memory.  So now and then it looks, and where more wait than CROWD, other contexts, the receiver
+ * among them, get a turn; the next look comes after half as many sends.  Nobody waits for anybody: the sender is run
+ * again in its turn, however long the mailbox still is, and nothing else of its context runs in between.
+ */
+#define CROWD 1000
+#define SHARE_MAX 64
+#define SHARE_MIN 16
+
+static int look_at_receiver(lua_State *L, nl_lctx *lc, uint64_t to)
+{
+    nl_lmsgs *ms = lc->msgs;
+    nl_ctx *c = nl_ctx_find(to);
+    bool crowded = c && c != &lc->ctx && nl_ctx_mailbox_len(c) > CROWD;
+    ms->share = !crowded ? SHARE_MAX : ms->share > SHARE_MIN ? ms->share / 2 : SHARE_MIN;
+    ms->share_left = ms->share;
+    if (crowded && nl_may_block(lc, L)) {
+        return nl_wait_give_way(L, lc);
+    }
+    nl_lua_pushboolean(L, 1);
+    return 1;
 }
 
 /* ------------------------------------------------------------------ send and reply */
@@ -144,7 +167,7 @@ int nl_context_send(lua_State *L)
 {
     nl_lctx *lc = nl_lctx_of(L);
     uint64_t to;
-    int err = nl_handle_arg(L, 1, &to), top = lua_gettop(L);
+    int err = nl_handle_arg(L, 1, &to), top = nl_lua_gettop(L);
     if (nl_unlikely(top < 2)) {
         luaL_checkany(L, 2);
     }
@@ -155,7 +178,10 @@ int nl_context_send(lua_State *L)
         nl_umsg_used(lc->msgs, m);
         return nl_push_err(L, err);
     }
-    lua_pushboolean(L, 1);
+    if (nl_unlikely(--lc->msgs->share_left < 0)) {
+        return look_at_receiver(L, lc, to);
+    }
+    nl_lua_pushboolean(L, 1);
     return 1;
 }
 
@@ -163,9 +189,9 @@ int nl_context_reply(lua_State *L)
 {
     nl_lctx *lc = nl_lctx_of(L);
     uint64_t to;
-    int err = nl_handle_arg(L, 1, &to), top = lua_gettop(L);
-    lua_Number session = lua_tonumber(L, 2);
-    if (nl_unlikely(top < 3 || (session == 0 && lua_type(L, 2) != LUA_TNUMBER))) {
+    int err = nl_handle_arg(L, 1, &to), top = nl_lua_gettop(L);
+    lua_Number session = nl_lua_tonumber(L, 2);
+    if (nl_unlikely(top < 3 || (session == 0 && nl_lua_type(L, 2) != LUA_TNUMBER))) {
         session = luaL_checknumber(L, 2);
         luaL_checkany(L, 3);
     }
@@ -179,7 +205,7 @@ int nl_context_reply(lua_State *L)
         nl_umsg_used(lc->msgs, m);
         return nl_push_err(L, err);
     }
-    lua_pushboolean(L, 1);
+    nl_lua_pushboolean(L, 1);
     return 1;
 }
 
@@ -200,8 +226,7 @@ static int query_send(nl_lctx *lc, uint64_t to, nl_umsg *m, nl_wait *w, bool one
         return ENOMEM; /* 16 million queries are pending */
     }
     m->session = session_new(ms, w);
-    m->msg.ops = &query_ops;
-    m->kind = nl_likely(p && p->watching) || to == m->from ? 0 : NL_UMSG_WATCH_ME;
+    m->msg.ops = nl_likely(p && p->watching) || to == m->from ? &query_ops : &first_query_ops;
     int err = -nl_ctx_send(to, &m->msg);
     if (nl_unlikely(err)) {
         nl_session_free(ms, w);
@@ -259,7 +284,7 @@ static int query_callback(lua_State *L, nl_lctx *lc, int first, int last, double
     } else if (timeout >= 0) {
         nl_wait_arm(lc, w, timeout);
     }
-    lua_pushboolean(L, 1);
+    nl_lua_pushboolean(L, 1);
     return 1;
 }
 
@@ -267,7 +292,7 @@ static int query_callback(lua_State *L, nl_lctx *lc, int first, int last, double
 int nl_context_query(lua_State *L)
 {
     nl_lctx *lc = nl_lctx_of(L);
-    if (nl_likely(lua_gettop(L) == 2)) {
+    if (nl_likely(nl_lua_gettop(L) == 2)) {
         return query_blocking(L, lc, 2, 2, -1, true);
     }
     luaL_checkany(L, 2);
@@ -290,7 +315,7 @@ int nl_context_timed_query(lua_State *L)
     nl_lctx *lc = nl_lctx_of(L);
     double timeout = nl_opt_seconds(L, 2);
     luaL_checkany(L, 3);
-    int top = lua_gettop(L);
+    int top = nl_lua_gettop(L);
     if (!lua_isfunction(L, top)) {
         return query_blocking(L, lc, 3, top, timeout, false);
     }

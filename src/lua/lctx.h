@@ -66,13 +66,11 @@ struct nl_wait {
     nl_co *co;    /* the parked root, or NULL for a callback */
     int fn; /* callback: first of 1 + nargs references side by side: the function, the call's own arguments */
     uint16_t nargs;
-    uint8_t kind;    /* enum nl_wait_kind */
-    bool continuous; /* callback stays armed after firing */
-    bool posted;     /* later stands in a queue */
-    bool gone;       /* freed while posted: later frees the memory */
-    bool
-        args_pushed; /* whoever completes it has pushed the call's arguments where they belong (nl_wait_push_args) */
-    int err;         /* for nl_wait_later: the positive error to end with */
+    uint8_t kind;      /* enum nl_wait_kind */
+    bool continuous;   /* callback stays armed after firing */
+    bool posted;       /* later stands in a queue */
+    bool gone;         /* freed while posted: later frees the memory */
+    int err;           /* for nl_wait_later: the positive error to end with */
     nl_timer timer;    /* its time-out */
     uint32_t timer_of; /* NL_TIMER_OF_WAIT; directly behind timer, see nl_lctx_on_timer */
     void (*timeout)(
@@ -90,7 +88,6 @@ struct nl_co {
     lua_State *L;
     lua_State *leaf; /* parked: the coroutine that blocked, L or one nested in it */
     int ref;         /* anchors the thread */
-    uint8_t state;   /* NL_CO_* */
     bool main;       /* runs the main chunk */
     bool
         escaped; /* the script has seen its thread (coroutine.running): not to be used for another callback */
@@ -99,7 +96,6 @@ struct nl_co {
     uint64_t of; /* what it runs a callback of, for lib_tcp.c; nl_co_get sets 0 */
     nl_wait wait; /* what it is parked in; a root waits for one thing at a time */
 };
-enum { NL_CO_FREE, NL_CO_RUNNING, NL_CO_PARKED };
 
 /* One coroutine now running, from the root (up NULL) to the innermost; on the C stack of who resumed it. */
 typedef struct nl_colink {
@@ -143,7 +139,7 @@ struct nl_lctx {
     const void *pcall, *xpcall;  /* the stock functions, by lua_topointer */
     _Atomic(lua_State *) poke;   /* for the monitor's thread: the state while it may be poked (state.c) */
     uint32_t alive;
-    uint32_t nroots;   /* roots not free, for stats */
+    uint32_t nco;      /* roots, free ones too */
     uint32_t nsockets; /* open sockets, for stats */
     nl_list sockets;   /* lib_tcp.c: every socket object, to close at the end */
     uint64_t parent;
@@ -176,7 +172,7 @@ static inline nl_lctx *nl_lctx_of(lua_State *L)
 int nl_ref(nl_lctx *lc, lua_State *L);
 void nl_unref(nl_lctx *lc, int ref);
 /* Pushes it on L. */
-void nl_ref_push(nl_lctx *lc, lua_State *L, int ref);
+static inline void nl_ref_push(nl_lctx *lc, lua_State *L, int ref);
 /* The same for n values side by side, references r … r + n - 1: pops n, frees n. */
 int nl_ref_n(nl_lctx *lc, lua_State *L, int n);
 /* Makes them, with their table at the bottom of the main state's stack. */
@@ -187,7 +183,7 @@ void nl_unref_n(nl_lctx *lc, int ref, int n);
 /* --- roots ------------------------------------------------------------------------ */
 
 /* A free root, its stack empty.  It counts alive from here on, so it must be run, soon or later. */
-nl_co *nl_co_get(nl_lctx *lc);
+static inline nl_co *nl_co_get(nl_lctx *lc);
 /* Starts co with the function and nargs arguments on its stack, or resumes it with nargs
  * values on top; deals with the outcome: finished, parked, stuck, error (logged). */
 void nl_co_run(nl_co *co, int nargs);
@@ -224,15 +220,18 @@ void nl_co_free_all(nl_lctx *lc);
 /* Arms its time-out at seconds from now (≤ 0 fires in a later turn). */
 void nl_wait_arm(nl_lctx *lc, nl_wait *w, double seconds);
 /* The state on which to push the results; the wait is unhooked from its queue and its timer. Never inside Lua. */
-lua_State *nl_wait_begin(nl_lctx *lc, nl_wait *w);
-/* For callbacks that want them elsewhere than behind the results: pushes the call's own arguments. */
-void nl_wait_push_args(nl_lctx *lc, nl_wait *w, lua_State *L);
+static inline lua_State *nl_wait_begin(nl_lctx *lc, nl_wait *w);
 /* Runs it with the n results pushed.  A once callback's wait is freed. */
-void nl_wait_end(nl_lctx *lc, nl_wait *w, int n);
+static inline void nl_wait_end(nl_lctx *lc, nl_wait *w, int n);
 /* begin, push false and err (> 0), end. */
 void nl_wait_fail(nl_lctx *lc, nl_wait *w, int err);
 /* nl_wait_fail(err), or with err 0 plain true, after the current turn: for use while Lua is running. */
 void nl_wait_later(nl_lctx *lc, nl_wait *w, int err);
+/*
+ * return nl_wait_give_way(L, lc): other contexts get a turn, and the running root goes on with true before anything
+ * else of this one happens: what has called cannot tell.  After nl_may_block (co.h).
+ */
+int nl_wait_give_way(lua_State *L, nl_lctx *lc);
 
 /* A due timer of the context: the time-out of a wait, or what lib_timer.c has armed. */
 void nl_lctx_on_timer(nl_ctx *c, nl_timer *t);
@@ -311,5 +310,71 @@ void nl_buffer_push(lua_State *L, const void *data, size_t n);
 void nl_buffer_push_buf(lua_State *L, nl_buf *b);
 /* The buffer at idx as a view to share, or NULL if it is none.  The bytes of a small one move to a block first. */
 nl_buf *nl_buffer_test(lua_State *L, int idx);
+
+/* --- what every message does, inline ---------------------------------------------------- */
+
+#define NL_REFS_LOW 16 /* references below are in the registry (refs.c) */
+void nl_ref_push_slow(nl_lctx *lc, lua_State *L, int ref);
+
+static inline void nl_ref_push(nl_lctx *lc, lua_State *L, int ref)
+{
+    if (nl_likely((unsigned)ref < NL_REFS_LOW && !lc->closing)) {
+        nl_lua_getref(L, ref);
+    } else {
+        nl_ref_push_slow(lc, L, ref);
+    }
+}
+
+nl_co *nl_co_new(nl_lctx *lc);
+
+static inline nl_co *nl_co_get(nl_lctx *lc)
+{
+    nl_co *co = lc->free_co;
+    if (nl_likely(co != NULL)) {
+        lc->free_co = co->next;
+        lc->nfree_co--;
+    } else {
+        co = nl_co_new(lc);
+    }
+    co->of = 0;
+    lc->alive++;
+    return co;
+}
+
+lua_State *nl_wait_begin_slow(nl_lctx *lc, nl_wait *w);
+void nl_wait_end_callback(nl_lctx *lc, nl_wait *w, int n);
+
+static inline void nl_wait_unhook(nl_lctx *lc, nl_wait *w)
+{
+    nl_list_remove(&w->node);
+    if (nl_unlikely(nl_timer_armed(&w->timer))) {
+        nl_ctx_timer_remove(&lc->ctx, &w->timer);
+    }
+}
+
+/*
+ * A root whose thread no script has seen needs no mark when it parks: nobody can look, and
+ * its stack is left empty for the results (co.h).
+ */
+static inline bool nl_co_unseen(const nl_co *co, const lua_State *L)
+{
+    return nl_likely(L == co->L && !co->escaped);
+}
+
+static inline lua_State *nl_wait_begin(nl_lctx *lc, nl_wait *w)
+{
+    nl_debug_assert(!lc->cur, "a wait is completed while no Lua runs");
+    nl_wait_unhook(lc, w);
+    return nl_likely(w->co && nl_co_unseen(w->co, w->co->leaf)) ? w->co->leaf : nl_wait_begin_slow(lc, w);
+}
+
+static inline void nl_wait_end(nl_lctx *lc, nl_wait *w, int n)
+{
+    if (w->co) {
+        nl_co_run(w->co, n);
+    } else {
+        nl_wait_end_callback(lc, w, n);
+    }
+}
 
 #endif

@@ -116,7 +116,6 @@ static int context_run(lua_State *L)
     if (!lc->closing) {
         nl_co *co = nl_co_get(lc);
         lua_xmove(L, co->L, n);
-        co->state = NL_CO_PARKED;
         co->wait.posted = true;
         co->wait.later.ops = &run_ops;
         nl_ctx_defer(&lc->ctx, &co->wait.later);
@@ -242,7 +241,8 @@ NL_RACY static void push_stats(lua_State *L, nl_lctx *lc)
     set_number(L, "lua_bytes", slab ? (double)nl_slab_used(slab) : 0);
     set_number(L, "c_bytes", (double)v->c_bytes);
     set_number(L, "cpu", (double)nl_ctx_cpu_ns(&lc->ctx) / 1e9);
-    set_number(L, "coroutines", v->nroots);
+    uint32_t nfree = v->nfree_co, nco = v->nco;
+    set_number(L, "coroutines", nco > nfree ? nco - nfree : 0);
     set_number(L, "sockets", v->nsockets);
     set_number(L, "timers", nl_ltimers_count(lc));
 }

@@ -50,8 +50,9 @@ typedef struct nl_lmsgs {
     uint32_t nsessions, sessions_cap, free_session;
     uint64_t *watchers; /* whom to tell of our end */
     uint32_t nwatchers, watchers_cap;
-    nl_umsg *spare; /* a message used up, for the next one to be sent */
-    nl_msg drain;   /* posted: a callback was set while messages were pending */
+    nl_umsg *spare;        /* a message used up, for the next one to be sent */
+    int share, share_left; /* sends between two looks at how long the receiver's mailbox is */
+    nl_msg drain;          /* posted: a callback was set while messages were pending */
     bool draining;
 } nl_lmsgs;
 
@@ -76,8 +77,6 @@ void nl_watcher_add(nl_lctx *lc, uint64_t handle);
 int nl_context_wait(lua_State *L);
 
 /* --- sending and answering: ctx_send.c ----------------------------------------------------- */
-
-enum { NL_UMSG_WATCH_ME = 1 /* bit in kind: the sender is to be told of the receiver's end */ };
 
 int nl_context_send(lua_State *L);
 int nl_context_query(lua_State *L);
@@ -112,8 +111,8 @@ void nl_deliver(nl_lctx *lc, nl_umsg *m);
 int nl_check_handle(lua_State *L, int arg, uint64_t *handle);
 static inline int nl_handle_arg(lua_State *L, int arg, uint64_t *handle)
 {
-    if (nl_likely(lua_type(L, arg) == LUA_TNUMBER)) {
-        lua_Number n = lua_tonumber(L, arg);
+    if (nl_likely(nl_lua_type(L, arg) == LUA_TNUMBER)) {
+        lua_Number n = nl_lua_tonumber(L, arg);
         if (nl_likely(n >= 1 && n < 9007199254740992.0)) {
             *handle = (uint64_t)n;
             return nl_likely((lua_Number)*handle == n) ? 0 : NL_ENOCONTEXT;

@@ -36,9 +36,7 @@ typedef struct nl_umsg {
     nl_msg msg;
     uint64_t from;   /* handle of the sender */
     int64_t session; /* -1: plain send */
-    uint64_t aux;    /* free for the message's kind */
-    uint32_t kind;
-    nl_packed body; /* last: its data follow */
+    nl_packed body;  /* last: its data follow */
 } nl_umsg;
 _Static_assert(sizeof(nl_umsg) == offsetof(nl_umsg, body.data),
                "pack.c puts the data behind sizeof(nl_umsg)");
@@ -47,8 +45,8 @@ _Static_assert(sizeof(nl_umsg) == offsetof(nl_umsg, body.data),
 #define NL_PACK_VALUES 7900
 
 /*
- * Packs the values first..last of L's stack (none if last < first) into a message; msg, from,
- * session, aux and kind are the caller's to fill.  old: NULL, or a message given up, whose block is used if it fits.
+ * Packs the values first..last of L's stack (none if last < first) into a message; msg, from
+ * and session are the caller's to fill.  old: NULL, or a message given up, whose block is used if it fits.
  * Raises for what cannot be carried, with the path, which starts with the argument's
  * number (argument first has number argbase); nothing leaks then, and old is still there.
  */

@@ -11,7 +11,7 @@
 #include "lua/lctx.h"
 
 #define NSIZES 16
-#define LOW 16 /* references below are in the registry */
+#define LOW NL_REFS_LOW
 
 struct nl_refs {
     lua_State *R; /* anchored at index 1 of the main state's stack */
@@ -120,7 +120,7 @@ void nl_unref(nl_lctx *lc, int ref)
     nl_unref_n(lc, ref, 1);
 }
 
-void nl_ref_push(nl_lctx *lc, lua_State *L, int ref)
+void nl_ref_push_slow(nl_lctx *lc, lua_State *L, int ref)
 {
     if (nl_unlikely(ref < 0 || lc->closing)) {
         lua_pushnil(L);

@@ -60,23 +60,11 @@ void nl_wait_free_all(nl_lctx *lc)
 
 /* ------------------------------------------------------------------ completion */
 
-static void unhook(nl_lctx *lc, nl_wait *w)
+lua_State *nl_wait_begin_slow(nl_lctx *lc, nl_wait *w)
 {
-    nl_list_remove(&w->node);
-    if (nl_timer_armed(&w->timer)) {
-        nl_ctx_timer_remove(&lc->ctx, &w->timer);
-    }
-}
-
-lua_State *nl_wait_begin(nl_lctx *lc, nl_wait *w)
-{
-    nl_debug_assert(!lc->cur, "a wait is completed while no Lua runs");
-    unhook(lc, w);
     if (w->co) {
         lua_State *L = w->co->leaf;
-        if (nl_unlikely(!nl_co_unseen(w->co, L))) {
-            lua_settop(L, 0);
-        }
+        lua_settop(L, 0); /* the mark */
         return L;
     }
     nl_co *co = nl_co_get(lc);
@@ -85,27 +73,17 @@ lua_State *nl_wait_begin(nl_lctx *lc, nl_wait *w)
     return co->L;
 }
 
-void nl_wait_push_args(nl_lctx *lc, nl_wait *w, lua_State *L)
+void nl_wait_end_callback(nl_lctx *lc, nl_wait *w, int n)
 {
-    for (int i = 1; i <= w->nargs; i++) {
-        nl_ref_push(lc, L, w->fn + i);
-    }
-}
-
-void nl_wait_end(nl_lctx *lc, nl_wait *w, int n)
-{
-    if (w->co) {
-        nl_co_run(w->co, n);
-        return;
-    }
     nl_co *co = lc->begun;
     lc->begun = NULL;
-    if (w->nargs && !w->args_pushed) {
+    if (w->nargs) {
         lua_checkstack(co->L, w->nargs + 1);
-        nl_wait_push_args(lc, w, co->L);
+        for (int i = 1; i <= w->nargs; i++) {
+            nl_ref_push(lc, co->L, w->fn + i);
+        }
         n += w->nargs;
     }
-    w->args_pushed = false;
     if (!w->continuous) {
         nl_wait_free(lc, w);
     }
@@ -153,11 +131,21 @@ static const nl_msg_ops later_ops = {later_run, later_drop};
 void nl_wait_later(nl_lctx *lc, nl_wait *w, int err)
 {
     nl_debug_assert(!w->posted, "a wait ends once");
-    unhook(lc, w);
+    nl_wait_unhook(lc, w);
     w->err = err;
     w->posted = true;
     w->later.ops = &later_ops;
     nl_ctx_defer(&lc->ctx, &w->later);
+}
+
+int nl_wait_give_way(lua_State *L, nl_lctx *lc)
+{
+    nl_wait *w = nl_block_wait_of(lc, NL_WAIT_NONE);
+    w->err = 0;
+    w->posted = true;
+    w->later.ops = &later_ops;
+    nl_ctx_give_way(&lc->ctx, &w->later);
+    return nl_park_of(lc, L);
 }
 
 /* ------------------------------------------------------------------ time */
