@@ -10,35 +10,13 @@
 #include "base/alloc.h"
 #include "base/os.h"
 
-#define CHUNK_BITS 10
-#define CHUNK_SLOTS (1u << CHUNK_BITS)
-#define CHUNKS (1u << (NL_SLOT_INDEX_BITS - CHUNK_BITS))
+#define CHUNK_SLOTS (1u << NL_SLOT_CHUNK_BITS)
+#define CHUNKS (1u << (NL_SLOT_INDEX_BITS - NL_SLOT_CHUNK_BITS))
 /* 24 bits of index and 29 of generation make the 53 bits that a double holds exactly.  A test sets lower limits. */
 #ifndef SLOTS_INDEX_MAX
 #define SLOTS_INDEX_MAX NL_SLOT_MAX
 #define SLOTS_GEN_MAX ((1u << 29) - 1)
 #endif
-
-typedef struct slot {
-    /* Written under the lock with release, so that whoever acquires the pointer sees the object's id. */
-    _Atomic(nl_slot_obj *) obj;
-    uint32_t gen;       /* of the object now in it, or of the next one; under the lock */
-    uint32_t next_free; /* index, 0 ends the list; under the lock */
-} slot;
-
-struct nl_slots {
-    nl_mutex *lock;
-    uint32_t used;                  /* indices 1..used have been given out at least once */
-    uint32_t free_first, free_last; /* oldest first; 0 = empty */
-    atomic_uint count;              /* written under the lock; relaxed, for statistics */
-    _Atomic(slot *) chunk[CHUNKS];  /* written once, with release: the acquire in slot_at sees zeroed slots */
-};
-
-static slot *slot_at(nl_slots *t, uint32_t index)
-{
-    slot *c = atomic_load_explicit(&t->chunk[index >> CHUNK_BITS], memory_order_acquire);
-    return c ? c + (index & (CHUNK_SLOTS - 1)) : NULL;
-}
 
 nl_slots *nl_slots_new(void)
 {
@@ -61,9 +39,9 @@ int nl_slots_insert(nl_slots *t, nl_slot_obj *obj)
     int err = 0;
     nl_mutex_lock(t->lock);
     uint32_t index = t->free_first;
-    slot *s;
+    nl_slot *s;
     if (index) {
-        s = slot_at(t, index);
+        s = nl_slot_at(t, index);
         t->free_first = s->next_free;
         if (!t->free_first) {
             t->free_last = 0;
@@ -74,11 +52,11 @@ int nl_slots_insert(nl_slots *t, nl_slot_obj *obj)
             goto out;
         }
         index = t->used + 1;
-        s = slot_at(t, index);
+        s = nl_slot_at(t, index);
         if (!s) {
-            slot *c = (slot *)nl_calloc(CHUNK_SLOTS * sizeof(slot));
-            atomic_store_explicit(&t->chunk[index >> CHUNK_BITS], c, memory_order_release);
-            s = slot_at(t, index);
+            nl_slot *c = (nl_slot *)nl_calloc(CHUNK_SLOTS * sizeof(nl_slot));
+            atomic_store_explicit(&t->chunk[index >> NL_SLOT_CHUNK_BITS], c, memory_order_release);
+            s = nl_slot_at(t, index);
         }
         t->used = index;
     }
@@ -94,7 +72,7 @@ void nl_slots_remove(nl_slots *t, nl_slot_obj *obj)
 {
     uint32_t index = (uint32_t)(obj->id & NL_SLOT_MAX);
     nl_mutex_lock(t->lock);
-    slot *s = slot_at(t, index);
+    nl_slot *s = nl_slot_at(t, index);
     nl_assert(s && atomic_load_explicit(&s->obj, memory_order_relaxed) == obj,
               "removed from a table it is not in");
     /* Relaxed: a reader that still gets the pointer may use it, by the caller's guarantee. */
@@ -104,23 +82,13 @@ void nl_slots_remove(nl_slots *t, nl_slot_obj *obj)
         s->gen++;
         s->next_free = 0;
         if (t->free_last) {
-            slot_at(t, t->free_last)->next_free = index;
+            nl_slot_at(t, t->free_last)->next_free = index;
         } else {
             t->free_first = index;
         }
         t->free_last = index;
     }
     nl_mutex_unlock(t->lock);
-}
-
-nl_slot_obj *nl_slots_get(nl_slots *t, uint64_t id)
-{
-    slot *s = slot_at(t, (uint32_t)(id & NL_SLOT_MAX));
-    if (nl_unlikely(!s)) {
-        return NULL;
-    }
-    nl_slot_obj *obj = atomic_load_explicit(&s->obj, memory_order_acquire);
-    return obj && obj->id == id ? obj : NULL;
 }
 
 unsigned nl_slots_count(nl_slots *t)
@@ -132,7 +100,7 @@ void nl_slots_each(nl_slots *t, void (*fn)(nl_slot_obj *obj, void *arg), void *a
 {
     nl_mutex_lock(t->lock);
     for (uint32_t index = 1; index <= t->used; index++) {
-        nl_slot_obj *obj = atomic_load_explicit(&slot_at(t, index)->obj, memory_order_relaxed);
+        nl_slot_obj *obj = atomic_load_explicit(&nl_slot_at(t, index)->obj, memory_order_relaxed);
         if (obj) {
             fn(obj, arg);
         }

@@ -23,6 +23,31 @@ typedef struct nl_slot_obj {
 } nl_slot_obj;
 
 typedef struct nl_slots nl_slots;
+struct nl_mutex;
+
+/* For the look-up, which is inline; slots.c has the rest. */
+#define NL_SLOT_CHUNK_BITS 10
+typedef struct nl_slot {
+    /* Written under the lock with release, so that whoever acquires the pointer sees the object's id. */
+    _Atomic(nl_slot_obj *) obj;
+    uint32_t gen;       /* of the object now in it, or of the next one; under the lock */
+    uint32_t next_free; /* index, 0 ends the list; under the lock */
+} nl_slot;
+
+struct nl_slots {
+    /* Written once, with release: the acquire in nl_slot_at sees zeroed slots. */
+    _Atomic(nl_slot *) chunk[1u << (NL_SLOT_INDEX_BITS - NL_SLOT_CHUNK_BITS)];
+    struct nl_mutex *lock;
+    uint32_t used;                  /* indices 1..used have been given out at least once */
+    uint32_t free_first, free_last; /* oldest first; 0 = empty */
+    atomic_uint count;              /* written under the lock; relaxed, for statistics */
+};
+
+static inline nl_slot *nl_slot_at(nl_slots *t, uint32_t index)
+{
+    nl_slot *c = atomic_load_explicit(&t->chunk[index >> NL_SLOT_CHUNK_BITS], memory_order_acquire);
+    return nl_likely(c != NULL) ? c + (index & ((1u << NL_SLOT_CHUNK_BITS) - 1)) : NULL;
+}
 
 nl_slots *nl_slots_new(void);
 void nl_slots_free(nl_slots *t);
@@ -32,7 +57,15 @@ int nl_slots_insert(nl_slots *t, nl_slot_obj *obj);
 /* Unpublishes; obj->id keeps its value for those who still hold the pointer. */
 void nl_slots_remove(nl_slots *t, nl_slot_obj *obj);
 /* The object of that id, or NULL if it is gone or never was.  Any thread, wait-free. */
-nl_slot_obj *nl_slots_get(nl_slots *t, uint64_t id);
+static inline nl_slot_obj *nl_slots_get(nl_slots *t, uint64_t id)
+{
+    nl_slot *s = nl_slot_at(t, (uint32_t)(id & NL_SLOT_MAX));
+    if (nl_unlikely(!s)) {
+        return NULL;
+    }
+    nl_slot_obj *obj = atomic_load_explicit(&s->obj, memory_order_acquire);
+    return nl_likely(obj && obj->id == id) ? obj : NULL;
+}
 /* Objects now in the table (racy, for statistics). */
 unsigned nl_slots_count(nl_slots *t);
 /* Calls fn for each object that is in the table, under the table's lock: fn must not insert or remove. */

@@ -31,7 +31,7 @@ nl_co *nl_co_new(nl_lctx *lc)
 }
 
 /* The root's thread is given up: it goes on as a coroutine of the script's, or is garbage. */
-static void co_drop(nl_co *co)
+static __attribute__((noinline)) void co_drop(nl_co *co)
 {
     nl_unref(co->lc, co->ref);
     co->lc->nco--;
@@ -142,7 +142,7 @@ static inline lua_State *below_of(lua_State *p)
  * Gives the outcome to the one above it, which runs on, and so on until the root or until one
  * blocks.  Returns the root's status.
  */
-static int climb(nl_co *co, nl_colink *base, int st)
+static __attribute__((noinline)) int climb(nl_co *co, nl_colink *base, int st)
 {
     nl_lctx *lc = co->lc;
     while (base->L != co->L && !lc->parking && !lc->dying) {
@@ -175,7 +175,7 @@ static int climb(nl_co *co, nl_colink *base, int st)
 }
 
 /* It has come to another end than having returned or blocked. */
-static void ended_otherwise(nl_lctx *lc, nl_co *co, int st)
+static __attribute__((noinline)) void ended_otherwise(nl_lctx *lc, nl_co *co, int st)
 {
     if (lc->dying) { /* parked for good */
         nl_slab_deny(lc->slab, false);
@@ -199,7 +199,7 @@ void nl_co_run(nl_co *co, int nargs)
     nl_colink base = {NULL, co->leaf};
     lc->cur = co;
     lc->link = &base;
-    int st = lua_resume(base.L, nargs);
+    int st = nl_lua_resume(base.L, nargs);
     if (nl_unlikely(base.L != co->L)) {
         st = climb(co, &base, st);
     }

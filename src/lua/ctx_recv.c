@@ -54,8 +54,17 @@ static nl_umsg *pending_take(nl_lmsgs *ms, uint64_t from)
 
 /* ------------------------------------------------------------------ handing a message out */
 
+/* What stands on top, extra values, goes behind the first of the n values in front of it. */
+static void behind_first(lua_State *L, int n, int extra)
+{
+    int at = lua_gettop(L) - extra - n + 2;
+    for (int i = 0; i < extra; i++) {
+        lua_insert(L, at);
+    }
+}
+
 /* true, data, sender, session, data2… for a coroutine; a callback gets the handle of its call behind the session. */
-static int push_message(lua_State *L, nl_lctx *lc, nl_umsg *m, nl_wait *callback)
+static inline int push_message(lua_State *L, nl_lctx *lc, nl_umsg *m, nl_wait *callback)
 {
     nl_lua_pushboolean(L, 1);
     int n = nl_umsg_unpack(L, m), extra = 2;
@@ -67,19 +76,21 @@ static int push_message(lua_State *L, nl_lctx *lc, nl_umsg *m, nl_wait *callback
         extra = 3;
     }
     if (nl_unlikely(n > 1)) {
-        int at = lua_gettop(L) - extra - n + 2;
-        for (int i = 0; i < extra; i++) {
-            lua_insert(L, at);
-        }
+        behind_first(L, n, extra);
     }
     return 1 + n + extra;
 }
 
-static void hand_out(nl_lctx *lc, nl_wait *w, nl_umsg *m)
+static void hand_to_coroutine(nl_lctx *lc, nl_wait *w, nl_umsg *m)
+{
+    lua_State *L = nl_wait_begin(lc, w);
+    nl_wait_end(lc, w, push_message(L, lc, m, NULL));
+}
+
+static inline void hand_out(nl_lctx *lc, nl_wait *w, nl_umsg *m)
 {
     if (w->co) {
-        lua_State *L = nl_wait_begin(lc, w);
-        nl_wait_end(lc, w, push_message(L, lc, m, NULL));
+        hand_to_coroutine(lc, w, m);
         return;
     }
     /* A callback stands in no queue and has no time-out, and it stays armed. */

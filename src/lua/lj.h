@@ -14,7 +14,7 @@
  *   TValue           the tags, by lj_obj.h's macros
  *   GCstr, GCudata   len, the bytes behind it; metatable
  *   GCtab            array, asize, and in pack.c node, hmask, metatable
- *   functions        lj_state_growstack, lj_gc_barrierback; in pack.c some of lj_tab_* (the library is one compilation
+ *   functions        lj_state_growstack, lj_vm_resume (as lua_resume calls it), lj_gc_barrierback; in pack.c some of lj_tab_* (the library is one compilation
  *                    unit: of its functions, only those the assembler part calls can be linked with)
  *
  * tests/unit/test_lj.c compares every function here with the API's.
@@ -237,6 +237,23 @@ static inline int nl_lua_isyieldable(lua_State *L)
     return cframe_canyield(L->cframe) != 0;
 }
 
+int lj_vm_resume(lua_State *L, TValue *base, int nres1, ptrdiff_t ef);
+
+/* lua_resume, for a coroutine that can be resumed. */
+static inline int nl_lua_resume(lua_State *L, int nargs)
+{
+    TValue *base = L->top - nargs;
+    if (L->status == LUA_OK) { /* a call, whose frame takes a slot between the function and its arguments */
+        TValue *o = L->top++;
+        for (; o > base; o--) {
+            *o = o[-1];
+        }
+        setnilV(base);
+        base++;
+    }
+    return lj_vm_resume(L, base, 0, 0);
+}
+
 static inline lua_Alloc nl_lua_getallocf(lua_State *L, void **ud)
 {
     *ud = G(L)->allocd;
@@ -262,6 +279,7 @@ static inline lua_Alloc nl_lua_getallocf(lua_State *L, void **ud)
 #define nl_lua_setref(L, n) lua_rawseti(L, LUA_REGISTRYINDEX, n)
 #define nl_lua_status lua_status
 #define nl_lua_isyieldable lua_isyieldable
+#define nl_lua_resume lua_resume
 #define nl_lua_getallocf lua_getallocf
 
 static inline const char *nl_lua_tostr(lua_State *L, int i, size_t *len)

@@ -591,7 +591,7 @@ static void unpack_value(reader *r)
     }
 }
 
-int nl_umsg_unpack(lua_State *L, const nl_umsg *m)
+int nl_umsg_unpack_any(lua_State *L, const nl_umsg *m)
 {
     int n = m->body.nvalues;
     if (nl_unlikely(!nl_lua_checkstack(L, n + 8))) {

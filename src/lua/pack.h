@@ -13,7 +13,9 @@
 #define NL_PACK_H
 
 #include <lua.h>
+#include <string.h>
 
+#include "lua/lj.h"
 #include "net/buffer.h"
 #include "sched/msg.h"
 
@@ -41,6 +43,8 @@ typedef struct nl_umsg {
 _Static_assert(sizeof(nl_umsg) == offsetof(nl_umsg, body.data),
                "pack.c puts the data behind sizeof(nl_umsg)");
 
+#define NL_PACK_NUMBER 3 /* in front of a number's 8 bytes; pack.c has the other kinds */
+
 /* Most values in one message: with what a receiver pushes beside them, a Lua stack takes 8,000. */
 #define NL_PACK_VALUES 7900
 
@@ -55,7 +59,17 @@ nl_umsg *nl_umsg_pack(lua_State *L, int first, int last, int argbase, nl_umsg *o
  * Pushes the values on L; returns how many.  The message stays.  Where L's stack cannot grow any more, what does not fit
  * is left out, and that is logged; raises for memory only.
  */
-int nl_umsg_unpack(lua_State *L, const nl_umsg *m);
+int nl_umsg_unpack_any(lua_State *L, const nl_umsg *m);
+static inline int nl_umsg_unpack(lua_State *L, const nl_umsg *m)
+{
+    if (nl_likely(m->body.nvalues == 1 && m->body.data[0] == NL_PACK_NUMBER)) {
+        lua_Number n;
+        memcpy(&n, m->body.data + 1, sizeof n);
+        nl_lua_pushnumber(L, n);
+        return 1;
+    }
+    return nl_umsg_unpack_any(L, m);
+}
 /* Frees it and gives up the buffers it holds. */
 void nl_umsg_free(nl_umsg *m);
 

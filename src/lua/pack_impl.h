@@ -15,13 +15,13 @@ enum {
     T_NIL,
     T_FALSE,
     T_TRUE,
-    T_NUMBER, /* 8 bytes, as in memory */
-    T_STR8,   /* length in 1 byte, bytes, zeros up to a multiple of 4 */
-    T_STR32,  /* length in 4 bytes, bytes, zeros likewise */
-    T_TABLE,  /* 4 bytes number of list values, 4 of pairs; values; pairs */
-    T_REF,    /* 4 bytes: the how-manieth table of this message, from 0 */
-    T_BUFFER, /* a buf_record */
-    T_INT64,  /* 8 bytes */
+    T_NUMBER = NL_PACK_NUMBER, /* 8 bytes, as in memory */
+    T_STR8,                    /* length in 1 byte, bytes, zeros up to a multiple of 4 */
+    T_STR32,                   /* length in 4 bytes, bytes, zeros likewise */
+    T_TABLE,                   /* 4 bytes number of list values, 4 of pairs; values; pairs */
+    T_REF,                     /* 4 bytes: the how-manieth table of this message, from 0 */
+    T_BUFFER,                  /* a buf_record */
+    T_INT64,                   /* 8 bytes */
     T_UINT64
 };
 
@@ -29,8 +29,8 @@ enum {
 
 /* Where a message's data begin: what is behind a nl_packed's last member is theirs, not padding. */
 #define DATA_AT (offsetof(nl_umsg, body) + offsetof(nl_packed, data))
-/* Room in the smallest block: seven numbers, or a short string and some. */
-#define SMALL_ROOM 64
+/* Room in the smallest block, of two cache lines: eight numbers, or a short string and some. */
+#define SMALL_ROOM (2 * NL_CACHELINE - DATA_AT)
 
 /* Gives a message's block up; it holds no buffers. */
 static inline void nl_umsg_drop(nl_umsg *m)

@@ -248,7 +248,7 @@ void nl_ctx_charge(nl_ctx *c, unsigned messages, unsigned bytes)
 
 #define LOCAL_STREAK 8
 
-static nl_msg *next_message(nl_ctx *c)
+static inline nl_msg *next_message(nl_ctx *c)
 {
     nl_msg *m = c->local_first;
     if (nl_unlikely(m != NULL)) {
@@ -329,9 +329,9 @@ void nl_dispatch(nl_worker *w, nl_ctx *c)
     if (nl_unlikely(atomic_load_explicit(&w->stuck, memory_order_relaxed))) {
         atomic_store(&w->stuck, false);
     }
-    nl_msg *m = nl_unlikely(c->ahead != NULL) ? take_ahead(c) : next_message(c);
-    for (;; m = next_message(c)) {
-        if (nl_likely(m != NULL)) {
+    nl_msg *m = nl_unlikely(c->ahead != NULL) ? take_ahead(c) : NULL;
+    for (;; m = NULL) {
+        if (nl_likely(m || (m = next_message(c)))) {
             m->ops->run(c, m);
             c->handled++;
             if (nl_unlikely(w->want_flush)) {
