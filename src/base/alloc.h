@@ -32,6 +32,8 @@ void nl_free_aligned(void *p);
 
 /* A block of at least n bytes, 16-aligned, not zeroed.  n > NL_POOL_MAX falls through to malloc. */
 static inline void *nl_pool_alloc(size_t n) __attribute__((malloc, returns_nonnull));
+/* The same, where another way is at hand: NULL if the calling thread's stock has none, or the pool does not serve such. */
+static inline void *nl_pool_try(size_t n);
 /* Gives it back, from any thread; n is the size it was asked for with. */
 static inline void nl_pool_free(void *p, size_t n);
 /* Hands the calling thread's stock to the depot; to be called before a thread ends. */
@@ -56,6 +58,12 @@ void nl_pool_fini(void);
 static inline void *nl_pool_alloc(size_t n)
 {
     return nl_malloc(n);
+}
+
+static inline void *nl_pool_try(size_t n)
+{
+    (void)n;
+    return NULL;
 }
 
 static inline void nl_pool_free(void *p, size_t n)
@@ -104,6 +112,12 @@ static inline void *nl_pool_alloc(size_t n)
     m->head = b->next;
     m->count--;
     return b;
+}
+
+static inline void *nl_pool_try(size_t n)
+{
+    size_t cls = (n - 1) / NL_POOL_STEP;
+    return nl_likely(cls < NL_POOL_CLASSES) && nl_likely(nl_pool_mags[cls].head) ? nl_pool_alloc(n) : NULL;
 }
 
 /* Gives a block of class cls back. */

@@ -60,13 +60,16 @@ static inline void nl_lua_settop(lua_State *L, int n)
     }
 }
 
+/* Whether lua_checkstack would find that n ≥ 0 values more have room as it is. */
+static inline bool nl_lua_hasroom(lua_State *L, int n)
+{
+    return nl_likely(n <= tvref(L->maxstack) - L->top && L->top - L->base + n <= LUAI_MAXCSTACK);
+}
+
 /* n ≥ 0 */
 static inline int nl_lua_checkstack(lua_State *L, int n)
 {
-    if (nl_likely(n <= tvref(L->maxstack) - L->top && L->top - L->base + n <= LUAI_MAXCSTACK)) {
-        return 1;
-    }
-    return lua_checkstack(L, n);
+    return nl_lua_hasroom(L, n) || lua_checkstack(L, n);
 }
 
 /* --- reading --------------------------------------------------------------------------- */
@@ -94,6 +97,17 @@ static inline lua_Number nl_lua_tonumber(lua_State *L, int i)
 {
     const TValue *o = nl_lua_slot(L, i);
     return nl_likely(o && tvisnumber(o)) ? numberVnum(o) : lua_tonumber(L, i);
+}
+
+/* Whether the value is a number, which is *n then; a string that looks like one is none. */
+static inline bool nl_lua_number(lua_State *L, int i, lua_Number *n)
+{
+    const TValue *o = L->base + (i - 1);
+    if (nl_likely(o < L->top && tvisnumber(o))) {
+        *n = numberVnum(o);
+        return true;
+    }
+    return false;
 }
 
 static inline int nl_lua_toboolean(lua_State *L, int i)
@@ -163,6 +177,12 @@ static inline void nl_lua_pushnumber(lua_State *L, lua_Number n)
 {
     nl_lua_setnumber(L->top, n);
     nl_lua_pushed(L);
+}
+
+/* The same where nl_lua_checkstack has made room, and nothing since may have given it back: the collector does. */
+static inline void nl_lua_putnumber(lua_State *L, lua_Number n)
+{
+    nl_lua_setnumber(L->top++, n);
 }
 
 /* A copy of the value at index i, which exists. */
@@ -265,6 +285,7 @@ static inline lua_Alloc nl_lua_getallocf(lua_State *L, void **ud)
 #define nl_lua_gettop lua_gettop
 #define nl_lua_pop(L, n) lua_pop(L, n)
 #define nl_lua_settop lua_settop
+#define nl_lua_hasroom lua_checkstack
 #define nl_lua_checkstack lua_checkstack
 #define nl_lua_type lua_type
 #define nl_lua_tonumber lua_tonumber
@@ -273,6 +294,7 @@ static inline lua_Alloc nl_lua_getallocf(lua_State *L, void **ud)
 #define nl_lua_pushnil lua_pushnil
 #define nl_lua_pushboolean lua_pushboolean
 #define nl_lua_pushnumber lua_pushnumber
+#define nl_lua_putnumber lua_pushnumber
 #define nl_lua_pushvalue lua_pushvalue
 #define nl_lua_xmove1(from, to) lua_xmove(from, to, 1)
 #define nl_lua_getref(L, n) lua_rawgeti(L, LUA_REGISTRYINDEX, n)
@@ -281,6 +303,12 @@ static inline lua_Alloc nl_lua_getallocf(lua_State *L, void **ud)
 #define nl_lua_isyieldable lua_isyieldable
 #define nl_lua_resume lua_resume
 #define nl_lua_getallocf lua_getallocf
+
+static inline bool nl_lua_number(lua_State *L, int i, lua_Number *n)
+{
+    *n = lua_tonumber(L, i);
+    return lua_type(L, i) == LUA_TNUMBER;
+}
 
 static inline const char *nl_lua_tostr(lua_State *L, int i, size_t *len)
 {

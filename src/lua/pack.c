@@ -234,7 +234,7 @@ static bool pack_table(builder *b, int idx)
             return refuse(b, "is part of a cycle");
         }
         uint32_t ref = (uint32_t)known;
-        b->head.shares = true;
+        b->head.kind = NL_PACKED_SHARES;
         if (!reserve(b, 1 + sizeof ref)) {
             return false;
         }
@@ -368,7 +368,7 @@ static nl_umsg *pack_any(lua_State *L, int first, int last, int argbase, nl_umsg
     b.len = 0;
     b.cap = INLINE_SIZE;
     b.heap = false;
-    b.head = (nl_packed){0};
+    b.head = (nl_packed){.kind = NL_PACKED_ANY};
     nl_seen_init(&b.seen);
     b.depth = 0;
     b.path_at = sizeof b.path;
@@ -401,8 +401,7 @@ static nl_umsg *pack_any(lua_State *L, int first, int last, int argbase, nl_umsg
     m->body.len = b.len;
     m->body.buf_last = b.head.buf_last;
     m->body.nvalues = (uint16_t)(last < first ? 0 : last - first + 1);
-    m->body.shares = b.head.shares;
-    m->body.plain = m->body.tables = false;
+    m->body.kind = b.head.kind;
     builder_fini(&b);
     if (old) {
         nl_umsg_free(old);
@@ -410,45 +409,56 @@ static nl_umsg *pack_any(lua_State *L, int first, int last, int argbase, nl_umsg
     return m;
 }
 
-/* Most messages are a few numbers: these are written here.  What follows on them, if it is plain, in pack_plain.c. */
-nl_umsg *nl_umsg_pack(lua_State *L, int first, int last, int argbase, nl_umsg *old)
+/* Not only numbers; m: the block to write to, NULL if old is, and there is none. */
+static __attribute__((noinline)) nl_umsg *pack_rest(lua_State *L, int first, int last, int argbase,
+                                                    nl_umsg *old, nl_umsg *m)
 {
-    nl_umsg *m = old;
-    if (nl_unlikely(last - first >= NL_PACK_VALUES || (old && old->body.buf_last))) {
-        return pack_any(L, first, last, argbase,
-                        old); /* it complains, or gives up the buffers that old holds */
-    }
-    if (nl_unlikely(!m)) {
+#if NL_LUAJIT_INSIDE
+    if (!m) {
         m = nl_pool_alloc(DATA_AT + SMALL_ROOM);
         m->body.cap = SMALL_ROOM;
     }
-    unsigned char *p = m->body.data, *end = p + m->body.cap;
-    int i = first;
-    for (; i <= last && nl_lua_type(L, i) == LUA_TNUMBER && nl_likely(end - p >= 9); i++) {
-        lua_Number v = nl_lua_tonumber(L, i);
+    m = nl_pack_plain(L, first, last, m, old);
+    if (nl_likely(m != NULL)) {
+        m->body.nvalues = (uint16_t)(last < first ? 0 : last - first + 1);
+        return m;
+    }
+#else
+    if (m != old) {
+        nl_umsg_drop(m);
+    }
+#endif
+    return pack_any(L, first, last, argbase, old);
+}
+
+/* Most messages are a few numbers: these are written here, and all else is a tail call away. */
+nl_umsg *nl_umsg_pack(lua_State *L, int first, int last, int argbase, nl_umsg *old)
+{
+    nl_umsg *m = old;
+    if (nl_unlikely(last - first >= NL_PACK_VALUES || (m && m->body.buf_last))) {
+        return pack_any(L, first, last, argbase, old); /* which complains, or gives up old's buffers */
+    }
+    if (!m) {
+        m = nl_pool_try(DATA_AT + SMALL_ROOM);
+        if (nl_unlikely(!m)) {
+            return pack_rest(L, first, last, argbase, NULL, NULL);
+        }
+        m->body.cap = SMALL_ROOM;
+    }
+    unsigned char *p = m->body.data;
+    const unsigned char *end = p + m->body.cap;
+    for (int i = first; i <= last; i++, p += 9) {
+        lua_Number v;
+        if (nl_unlikely(!nl_lua_number(L, i, &v) || end - p < 9)) {
+            return pack_rest(L, first, last, argbase, old, m);
+        }
         *p = T_NUMBER;
         memcpy(p + 1, &v, sizeof v);
-        p += 9;
     }
-    if (nl_likely(i > last)) {
-        m->body.len = (uint32_t)(p - m->body.data);
-        m->body.buf_last = 0;
-        m->body.shares = m->body.tables = false;
-        m->body.plain = true;
-    } else {
-#if NL_LUAJIT_INSIDE
-        m = nl_pack_plain(L, i, last, m, p, old);
-#else
-        if (!old) {
-            nl_umsg_drop(m);
-        }
-        m = NULL;
-#endif
-        if (nl_unlikely(!m)) {
-            return pack_any(L, first, last, argbase, old);
-        }
-    }
+    m->body.len = (uint32_t)(p - m->body.data);
+    m->body.buf_last = 0;
     m->body.nvalues = (uint16_t)(last < first ? 0 : last - first + 1);
+    m->body.kind = NL_PACKED_PLAIN;
     return m;
 }
 
@@ -591,34 +601,23 @@ static void unpack_value(reader *r)
     }
 }
 
-int nl_umsg_unpack_any(lua_State *L, const nl_umsg *m)
+static int unpack_slow(lua_State *L, const nl_umsg *m)
 {
     int n = m->body.nvalues;
-    if (nl_unlikely(!nl_lua_checkstack(L, n + 8))) {
+    if (!lua_checkstack(L, n + 8)) {
         nl_log(nl_lctx_of(L)->name,
                "a message of %d values is delivered empty: no room on the receiver's stack", n);
         return 0;
     }
-    if (nl_likely(m->body.plain)) {
-        const unsigned char *p = m->body.data;
-        int i = 0;
-        for (; i < n && *p == T_NUMBER; i++) {
-            lua_Number v;
-            memcpy(&v, p + 1, sizeof v);
-            p += 9;
-            nl_lua_pushnumber(L, v);
-        }
 #if NL_LUAJIT_INSIDE
-        if (i < n) {
-            nl_unpack_plain(L, m, p, n - i);
-        }
-#endif
-        return n;
+    if (m->body.kind <= NL_PACKED_TABLES) {
+        return nl_unpack_plain(L, m, m->body.data, n);
     }
+#endif
     reader r = {.L = L, .p = m->body.data};
-    if (nl_unlikely(m->body.shares)) {
+    if (m->body.kind == NL_PACKED_SHARES) {
         lua_createtable(L, 8, 0);
-        r.seen = nl_lua_gettop(L);
+        r.seen = lua_gettop(L);
     }
     for (int i = 0; i < n; i++) {
         unpack_value(&r);
@@ -628,6 +627,27 @@ int nl_umsg_unpack_any(lua_State *L, const nl_umsg *m)
     }
     if (nl_unlikely(r.failed)) {
         nl_log(nl_lctx_of(L)->name, "a message is delivered cut off: no room on the receiver's stack");
+    }
+    return n;
+}
+
+/* The same division of labour: numbers here. */
+int nl_umsg_unpack_any(lua_State *L, const nl_umsg *m)
+{
+    int n = m->body.nvalues;
+    if (nl_unlikely(m->body.kind > NL_PACKED_TABLES || !nl_lua_hasroom(L, n + 8))) {
+        return unpack_slow(L, m);
+    }
+    const unsigned char *p = m->body.data;
+    for (int left = n; left > 0; left--, p += 9) {
+#if NL_LUAJIT_INSIDE
+        if (nl_unlikely(*p != T_NUMBER)) {
+            return nl_unpack_plain(L, m, p, left);
+        }
+#endif
+        lua_Number v;
+        memcpy(&v, p + 1, sizeof v);
+        nl_lua_putnumber(L, v);
     }
     return n;
 }

@@ -21,15 +21,20 @@
 
 #define NL_PACK_DEPTH 100
 
+enum {
+    NL_PACKED_PLAIN,  /* of kinds that pack_plain.c takes, and no tables */
+    NL_PACKED_TABLES, /* the same, and there are tables */
+    NL_PACKED_ANY,
+    NL_PACKED_SHARES /* some table occurs more than once: unpacking must remember them */
+};
+
 /* A packed list of values, at the end of whatever carries it. */
 typedef struct nl_packed {
     uint32_t len, cap; /* bytes used and there */
     uint32_t
         buf_last; /* where the last buffer's record stands, + 1; 0: none.  Records are chained backwards */
     uint16_t nvalues;
-    bool shares : 1;                  /* some table occurs more than once: unpacking must remember them */
-    bool plain : 1;                   /* for the short way: see pack_impl.h */
-    bool tables : 1;                  /* a plain one, and there are tables in it */
+    uint8_t kind;                     /* NL_PACKED_* */
     _Alignas(8) unsigned char data[]; /* the sizes of this and of nl_umsg end here */
 } nl_packed;
 

@@ -102,14 +102,14 @@ static inline void nl_seen_fini(nl_seen *s)
 #if NL_LUAJIT_INSIDE
 
 /*
- * Goes on where nl_umsg_pack has packed numbers, up to p, into m, which is old or a block of its own: with the values first..last
- * of L's stack.  The message, m or another, of which old or m has become part or is freed; nvalues is left to the caller.
- * NULL if anything goes the long way or is to be refused: then old is still there, and a block of its own is freed.
+ * Packs the values first..last of L's stack into m, which is old or a new block.  The message, m or a larger one that it had to be
+ * moved to; nvalues is left to the caller.  NULL if anything goes the long way or is to be refused; then a new block is freed,
+ * and old is still there.
  */
-nl_umsg *nl_pack_plain(lua_State *L, int first, int last, nl_umsg *m, unsigned char *p, nl_umsg *old);
+nl_umsg *nl_pack_plain(lua_State *L, int first, int last, nl_umsg *m, nl_umsg *old);
 
-/* Pushes the last n values, from p on, of a plain message; there is room on the stack. */
-void nl_unpack_plain(lua_State *L, const nl_umsg *m, const unsigned char *p, int n);
+/* Pushes the values of a plain message from p on, where n are left; returns how many it has.  There is room on the stack. */
+int nl_unpack_plain(lua_State *L, const nl_umsg *m, const unsigned char *p, int n);
 
 #endif
 #endif

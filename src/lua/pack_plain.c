@@ -186,7 +186,7 @@ static unsigned char *put_table(packer *k, unsigned char *p, const GCtab *t)
     return p;
 }
 
-nl_umsg *nl_pack_plain(lua_State *L, int first, int last, nl_umsg *m, unsigned char *p, nl_umsg *old)
+nl_umsg *nl_pack_plain(lua_State *L, int first, int last, nl_umsg *m, nl_umsg *old)
 {
     packer k; /* its list of tables is not to be cleared */
     k.m = m;
@@ -195,6 +195,7 @@ nl_umsg *nl_pack_plain(lua_State *L, int first, int last, nl_umsg *m, unsigned c
     k.depth = 0;
     k.shares = false;
     nl_seen_init(&k.seen);
+    unsigned char *p = m->body.data;
     for (int i = first; i <= last && p; i++) {
         const TValue *o = nl_lua_slot(L, i);
         p = nl_likely(o != NULL) ? put(&k, p, o) : NULL;
@@ -210,63 +211,70 @@ nl_umsg *nl_pack_plain(lua_State *L, int first, int last, nl_umsg *m, unsigned c
     }
     m->body.len = (uint32_t)(p - m->body.data);
     m->body.buf_last = 0;
-    m->body.shares = k.shares;
-    m->body.plain = !k.shares; /* the long way remembers tables */
-    m->body.tables = k.seen.n > 0;
+    m->body.kind = k.shares ? NL_PACKED_SHARES : k.seen.n ? NL_PACKED_TABLES : NL_PACKED_PLAIN;
     return m;
 }
 
 /* ------------------------------------------------------------------ unpacking */
 
 /*
- * Keys come again and again, message by message.  The state keeps some of the strings that were keys before, each at a
- * place that follows from its bytes, so that most need not be interned anew, which takes three times as long.  They stand
- * in a table, through which the collector sees them.
+ * The same strings come again and again, message by message, keys above all.  A state that gets tables keeps some of them,
+ * each at a place that follows from its bytes, so that they need not be interned anew, which takes three times as long:
+ * such as were keys, and such values as were there already when they came.  They stand in a table, through which the
+ * collector sees them.
  */
-#define KEYS 64
-#define KEY_MAX 32
+#define STRINGS 64
+#define STRING_MAX 32
 
-static const char keys_key = 0;
+static const char strings_key = 0;
 
-static GCtab *make_keys(lua_State *L)
+static GCtab *make_strings(lua_State *L)
 {
-    lua_pushlightuserdata(L, (void *)&keys_key);
-    lua_createtable(L, KEYS - 1, 0);
+    lua_pushlightuserdata(L, (void *)&strings_key);
+    lua_createtable(L, STRINGS - 1, 0);
     GCtab *t = tabV(L->top - 1);
     lua_rawset(L, LUA_REGISTRYINDEX);
     return t;
 }
 
-static GCstr *get_key_string(lua_State *L, GCtab *keys, const unsigned char *p, uint32_t n)
+/* slot: where to keep it, or NULL. */
+static __attribute__((noinline)) GCstr *intern(lua_State *L, GCtab *strings, TValue *slot,
+                                               const unsigned char *p, uint32_t n, bool key)
 {
-    if (nl_unlikely(n - 1 >= KEY_MAX || !keys)) {
-        return lj_str_new(L, (const char *)p, n);
-    }
-    uint32_t head, tail;
-    memcpy(&head, p, sizeof head);
-    memcpy(&tail, p + ((n - 1) & ~3u), sizeof tail);
-    TValue *slot = tvref(keys->array) + ((head * 0x9e3779b1u ^ tail * 0x85ebca6bu ^ n << 24) >> 26);
-    if (nl_likely(tvisstr(slot) && strV(slot)->len == n)) {
-        uint32_t differ = 0;
-        for (uint32_t i = 0; i < n; i += 4) {
-            uint32_t a, b;
-            memcpy(&a, p + i, sizeof a);
-            memcpy(&b, strdata(strV(slot)) + i, sizeof b);
-            differ |= a ^ b;
-        }
-        if (nl_likely(!differ)) {
-            return strV(slot);
-        }
-    }
+    MSize there = G(L)->str.num;
     GCstr *s = lj_str_new(L, (const char *)p, n);
-    setstrV(L, slot, s);
-    lj_gc_objbarriert(L, keys, s);
+    if (slot && (key || G(L)->str.num == there)) {
+        setstrV(L, slot, s);
+        lj_gc_objbarriert(L, strings, s);
+    }
     return s;
 }
 
-static const unsigned char *get_table(lua_State *L, GCtab *keys, const unsigned char *p, TValue *o);
+static inline GCstr *get_string(lua_State *L, GCtab *strings, const unsigned char *p, uint32_t n, bool key)
+{
+    if (nl_unlikely(n - 1 >= STRING_MAX || !strings)) {
+        return intern(L, NULL, NULL, p, n, key);
+    }
+    uint32_t head, tail, differ = 0;
+    memcpy(&head, p, sizeof head);
+    memcpy(&tail, p + ((n - 1) & ~3u), sizeof tail);
+    TValue *slot = tvref(strings->array) + ((head * 0x9e3779b1u ^ tail * 0x85ebca6bu ^ n << 26) >> 26);
+    if (nl_unlikely(!tvisstr(slot) || strV(slot)->len != n)) {
+        return intern(L, strings, slot, p, n, key);
+    }
+    GCstr *s = strV(slot);
+    for (uint32_t i = 0; i < n; i += 4) { /* zeros fill up the last word of both */
+        uint32_t a, b;
+        memcpy(&a, p + i, sizeof a);
+        memcpy(&b, strdata(s) + i, sizeof b);
+        differ |= a ^ b;
+    }
+    return nl_likely(!differ) ? s : intern(L, strings, slot, p, n, key);
+}
 
-static inline __attribute__((always_inline)) const unsigned char *get(lua_State *L, GCtab *keys,
+static const unsigned char *get_table(lua_State *L, GCtab *strings, const unsigned char *p, TValue *o);
+
+static inline __attribute__((always_inline)) const unsigned char *get(lua_State *L, GCtab *strings,
                                                                       const unsigned char *p, TValue *o)
 {
     uint32_t n;
@@ -279,10 +287,10 @@ static inline __attribute__((always_inline)) const unsigned char *get(lua_State 
     }
     case T_STR8:
         n = p[1];
-        setstrV(L, o, lj_str_new(L, (const char *)p + 2, n));
+        setstrV(L, o, get_string(L, strings, p + 2, n, false));
         return p + 2 + PADDED(n);
     case T_TABLE:
-        return get_table(L, keys, p, o);
+        return get_table(L, strings, p, o);
     case T_STR32:
         memcpy(&n, p + 1, sizeof n);
         setstrV(L, o, lj_str_new(L, (const char *)p + 5, n));
@@ -312,7 +320,7 @@ static inline TValue *place(lua_State *L, GCtab *t, const TValue *key)
     return lj_tab_newkey(L, t, key);
 }
 
-static const unsigned char *get_table(lua_State *L, GCtab *keys, const unsigned char *p, TValue *o)
+static const unsigned char *get_table(lua_State *L, GCtab *strings, const unsigned char *p, TValue *o)
 {
     uint32_t list, pairs;
     memcpy(&list, p + 1, sizeof list);
@@ -322,7 +330,7 @@ static const unsigned char *get_table(lua_State *L, GCtab *keys, const unsigned 
     settabV(L, o, t);
     TValue *array = tvref(t->array);
     for (uint32_t i = 1; i <= list; i++) {
-        p = get(L, keys, p, &array[i]);
+        p = get(L, strings, p, &array[i]);
     }
     if (pairs) {
         t->nomm = 0; /* it may have metamethods now, should it become a metatable */
@@ -331,12 +339,12 @@ static const unsigned char *get_table(lua_State *L, GCtab *keys, const unsigned 
         TValue key, value;
         if (nl_likely(*p == T_STR8)) {
             uint32_t n = p[1];
-            setstrV(L, &key, get_key_string(L, keys, p + 2, n));
+            setstrV(L, &key, get_string(L, strings, p + 2, n, true));
             p += 2 + PADDED(n);
         } else {
-            p = get(L, keys, p, &key);
+            p = get(L, strings, p, &key);
         }
-        p = get(L, keys, p, &value); /* before the place is looked for: see lj_tab_newkey */
+        p = get(L, strings, p, &value); /* before the place is looked for: see lj_tab_newkey */
         *place(L, t, &key) = value;
     }
     return p;
@@ -351,19 +359,16 @@ static void collect(lua_State *L, uint32_t bytes)
     }
 }
 
-void nl_unpack_plain(lua_State *L, const nl_umsg *m, const unsigned char *p, int n)
+int nl_unpack_plain(lua_State *L, const nl_umsg *m, const unsigned char *p, int n)
 {
-    GCtab *keys = NULL;
-    if (m->body.tables) {
-        nl_lctx *lc = nl_lctx_of(L);
-        if (nl_unlikely(!lc->keys)) {
-            lc->keys = make_keys(L);
-        }
-        keys = lc->keys;
+    nl_lctx *lc = nl_lctx_of(L);
+    if (nl_unlikely(!lc->strings) && m->body.kind == NL_PACKED_TABLES) {
+        lc->strings = make_strings(L);
     }
     collect(L, m->body.len);
-    for (; n > 0; n--) {
-        p = get(L, keys, p, L->top);
+    for (GCtab *strings = lc->strings; n > 0; n--) {
+        p = get(L, strings, p, L->top);
         nl_lua_pushed(L);
     }
+    return m->body.nvalues;
 }

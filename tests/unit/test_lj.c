@@ -44,6 +44,9 @@ Test(lj, reading, .init = open_state, .fini = close_state)
         cr_assert(nl_lua_tothread(L, i) == lua_tothread(L, i));
         lua_Number mine = nl_lua_tonumber(L, i), its = lua_tonumber(L, i);
         cr_assert(memcmp(&mine, &its, sizeof mine) == 0);
+        bool number = nl_lua_number(L, i, &mine);
+        cr_assert(number == (lua_type(L, i) == LUA_TNUMBER) &&
+                  (!number || memcmp(&mine, &its, sizeof mine) == 0));
         size_t n = 99, m = 99;
         const char *s = nl_lua_tostr(L, i, &n);
         cr_assert_eq(s != NULL, lua_type(L, i) == LUA_TSTRING);
@@ -68,7 +71,9 @@ Test(lj, pushing, .init = open_state, .fini = close_state)
         nl_lua_pushnumber(L, numbers[i]);
         lua_Number n = lua_tonumber(L, -1);
         cr_assert(lua_type(L, -1) == LUA_TNUMBER && memcmp(&n, &numbers[i], sizeof n) == 0);
-        lua_pop(L, 1);
+        nl_lua_putnumber(L, numbers[i]);
+        cr_assert(lua_rawequal(L, -1, -2));
+        lua_pop(L, 2);
     }
     /* Not any NaN is a number inside LuaJIT. */
     for (uint64_t bits = UINT64_C(0xfff8000000000001), i = 0; i < 2000; i++, bits += UINT64_C(0xffffffffff)) {
