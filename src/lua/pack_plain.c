@@ -34,7 +34,9 @@ static __attribute__((noinline)) unsigned char *grow(packer *k, const unsigned c
 {
     size_t len = (size_t)(p - k->m->body.data), room = 2 * (len + n);
     room = room < 256 ? 256 : room; /* a second step is rare then */
-    nl_umsg *m = room > NL_BUF_MAX ? NULL : nl_try_malloc(DATA_AT + room);
+    nl_umsg *m = room > NL_BUF_MAX               ? NULL
+                 : DATA_AT + room <= NL_POOL_MAX ? nl_pool_alloc(DATA_AT + room)
+                                                 : nl_try_malloc(DATA_AT + room);
     if (!m) {
         return NULL;
     }
@@ -79,10 +81,10 @@ static inline unsigned char *put_string(packer *k, unsigned char *p, const GCstr
     p[0] = T_STR8;
     p[1] = (unsigned char)n;
     p += 2;
-    for (const char *from = strdata(s), *end = from + n; from < end; from += 4, p += 4) {
-        memcpy(p, from, 4);
+    for (uint32_t i = 0; i < n; i += 4) {
+        memcpy(p + i, strdata(s) + i, 4);
     }
-    return p;
+    return p + PADDED(n);
 }
 
 static unsigned char *put_table(packer *k, unsigned char *p, const GCtab *t);
