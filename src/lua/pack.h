@@ -48,7 +48,7 @@ typedef struct nl_umsg {
 _Static_assert(sizeof(nl_umsg) == offsetof(nl_umsg, body.data),
                "pack.c puts the data behind sizeof(nl_umsg)");
 
-#define NL_PACK_NUMBER 3 /* in front of a number's 8 bytes; pack.c has the other kinds */
+#define NL_PACK_NUMBER 3 /* in front of a number's 8 bytes; pack_impl.h has the other kinds */
 
 /* Most values in one message: with what a receiver pushes beside them, a Lua stack takes 8,000. */
 #define NL_PACK_VALUES 7900

@@ -25,12 +25,14 @@ enum {
     T_UINT64
 };
 
+_Static_assert(T_NUMBER == NL_PACK_NUMBER, "pack.h knows numbers");
+
 #define PADDED(n) (((size_t)(n) + 3) & ~(size_t)3)
 
 /* Where a message's data begin: what is behind a nl_packed's last member is theirs, not padding. */
 #define DATA_AT (offsetof(nl_umsg, body) + offsetof(nl_packed, data))
 /* Room in the smallest block, of two cache lines: eight numbers, or a short string and some. */
-#define SMALL_ROOM (2 * NL_CACHELINE - DATA_AT)
+#define SMALL_ROOM (2 * (size_t)NL_CACHELINE - DATA_AT)
 
 /* Gives a message's block up; it holds no buffers. */
 static inline void nl_umsg_drop(nl_umsg *m)

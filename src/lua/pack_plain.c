@@ -75,7 +75,8 @@ static __attribute__((noinline)) unsigned char *put_long_string(packer *k, unsig
 static inline unsigned char *put_string(packer *k, unsigned char *p, const GCstr *s)
 {
     uint32_t n = s->len;
-    if (nl_unlikely(n > 32 || k->end - p < 2 + 32)) {
+    size_t padded = PADDED(n);
+    if (nl_unlikely(n > 32 || (size_t)(k->end - p) < 2 + padded)) {
         return put_long_string(k, p, s);
     }
     p[0] = T_STR8;
@@ -84,7 +85,7 @@ static inline unsigned char *put_string(packer *k, unsigned char *p, const GCstr
     for (uint32_t i = 0; i < n; i += 4) {
         memcpy(p + i, strdata(s) + i, 4);
     }
-    return p + PADDED(n);
+    return p + padded;
 }
 
 static unsigned char *put_table(packer *k, unsigned char *p, const GCtab *t);
