@@ -111,7 +111,6 @@ static bool same_frame_options(const nl_frame_opt *a, const nl_frame_opt *b)
 /* tcp.set_rwopt(socket, options): all of them are checked before any is changed. */
 static int tcp_set_rwopt(lua_State *L)
 {
-    nl_lctx *lc = nl_lctx_of(L);
     nl_lsock *so = nl_lsock_check_kind(L, 1, false);
     luaL_checktype(L, 2, LUA_TTABLE);
     rwopt now = {0};
@@ -138,7 +137,7 @@ static int tcp_set_rwopt(lua_State *L)
     if (!same_frame_options(&now.read, &wanted.read)) {
         *nl_tcp_read_opt(so->tcp) = wanted.read;
         if ((so->readers || so->fn != NL_NOREF) && !so->u.delivering) {
-            nl_lsock_again(lc, so); /* what was half a frame may be whole now */
+            nl_tcp_again(so->tcp); /* what was half a frame may be whole now */
         }
     }
     lua_pushboolean(L, 1);

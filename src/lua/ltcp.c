@@ -19,7 +19,7 @@ static void ready(nl_ctx *ctx, nl_tcp *t)
     }
 }
 
-const nl_tcp_ops nl_lsock_ops = {ready};
+const nl_tcp_ops nl_lsock_ops = NL_TCP_OPS(ready);
 
 /* --- making and checking ------------------------------------------------------------------ */
 
@@ -101,7 +101,6 @@ static void detach(nl_lctx *lc, nl_lsock *so)
     so->tcp = NULL;
     nl_list_remove(&so->u.all);
     lc->nsockets--;
-    nl_lsock_forget_again(so);
     nl_tcp_set_user(t, NULL);
     nl_tcp_close(t);
 }

@@ -8,8 +8,8 @@
  * callback on it is anchored (`self`), so that neither it nor the socket can go away
  * meanwhile.
  *
- * Messages that point to an object (`again`, writes) are pieces of memory of their own and
- * not part of the userdata: they may still lie in the mailbox when the state is gone.
+ * Messages that point to an object (writes) are pieces of memory of their own and not part of
+ * the userdata: they may still lie in the mailbox when the state is gone.
  */
 #ifndef NL_LTCP_H
 #define NL_LTCP_H
@@ -34,9 +34,8 @@ typedef struct nl_lsock {
     nl_tcp *tcp;      /* NULL: closed */
     nl_list *readers; /* first waiting nl_wait of read or accept; a ring without a head, see nl_ring_add */
     nl_list *writers; /* first nl_lwrite that somebody waits for */
-    struct nl_lagain *again; /* posted: deliver in a later turn */
-    int fn;                  /* continuous callback of read or accept */
-    int self;                /* reference to the userdata: anchored */
+    int fn;           /* continuous callback of read or accept */
+    int self;         /* reference to the userdata: anchored */
 } nl_lsock;
 
 /* Both kinds of nl_luser. */
@@ -89,10 +88,6 @@ int nl_ltcp_read(lua_State *L);
 int nl_ltcp_accept(lua_State *L);
 /* Something may be there: hands it to those who wait, as long as there is any. Not inside Lua. */
 void nl_lsock_deliver(nl_lctx *lc, nl_lsock *so);
-/* Does that in a later turn. */
-void nl_lsock_again(nl_lctx *lc, nl_lsock *so);
-/* The socket closes: forgets a delivery on its way. */
-void nl_lsock_forget_again(nl_lsock *so);
 /* Takes the callback off, if there is one. */
 void nl_lsock_disarm(nl_lctx *lc, nl_lsock *so);
 /* True if Lua now runs on behalf of the callback that is armed. */

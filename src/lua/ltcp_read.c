@@ -8,7 +8,6 @@
  *
  * A callback needs no nl_wait: all it holds is a reference to its function.
  */
-#include "base/alloc.h"
 #include "lua/ltcp.h"
 
 #include <string.h>
@@ -132,7 +131,7 @@ static int arm(lua_State *L, nl_lctx *lc, nl_lsock *so)
     so->u.arming++;
     lc->alive++;
     if (!so->u.delivering) {
-        nl_lsock_again(lc, so);
+        nl_tcp_again(so->tcp);
     }
     return 1;
 }
@@ -177,56 +176,13 @@ void nl_lsock_deliver(nl_lctx *lc, nl_lsock *so)
         }
         if (nl_ctx_should_yield(&lc->ctx)) {
             if (so->tcp && (so->readers || so->fn != NL_NOREF)) {
-                nl_lsock_again(lc, so);
+                nl_tcp_again(so->tcp);
             }
             break;
         }
     }
     so->u.delivering = false;
     nl_lsock_settle(lc, so);
-}
-
-/* A delivery in a later turn.  Its memory may outlive the socket and the state. */
-typedef struct nl_lagain {
-    nl_msg msg;
-    nl_lsock *so; /* NULL: closed meanwhile */
-} nl_lagain;
-
-static void again_run(nl_ctx *ctx, nl_msg *m)
-{
-    nl_lagain *a = (nl_lagain *)m;
-    nl_lsock *so = a->so;
-    nl_pool_free(a, sizeof *a);
-    if (so) {
-        so->again = NULL;
-        nl_lsock_deliver((nl_lctx *)ctx, so);
-    }
-}
-
-static void again_drop(nl_msg *m)
-{
-    nl_pool_free(m, sizeof(nl_lagain));
-}
-
-static const nl_msg_ops again_ops = {again_run, again_drop};
-
-void nl_lsock_again(nl_lctx *lc, nl_lsock *so)
-{
-    if (!so->again) {
-        so->again = nl_pool_alloc(sizeof *so->again);
-        so->again->msg.ops = &again_ops;
-        so->again->so = so;
-        /* At the end of the mailbox, not deferred: behind what other sockets have waiting there. */
-        nl_ctx_post(&lc->ctx, &so->again->msg);
-    }
-}
-
-void nl_lsock_forget_again(nl_lsock *so)
-{
-    if (so->again) {
-        so->again->so = NULL;
-        so->again = NULL;
-    }
 }
 
 /* --- the calls ---------------------------------------------------------------------------------- */
@@ -261,7 +217,7 @@ static int wait_for_piece(lua_State *L, nl_lctx *lc, nl_lsock *so, double second
         nl_wait_arm(lc, w, seconds);
     }
     if (share_used && !so->u.delivering) {
-        nl_lsock_again(lc, so);
+        nl_tcp_again(so->tcp);
     }
     return nl_park(L);
 }

@@ -62,12 +62,18 @@ static size_t room(const nl_chain *c)
 void nl_chain_add_copy(nl_chain *c, const void *head, unsigned head_n, const void *p, size_t n)
 {
     nl_debug_assert(head_n <= 4 && n <= NL_CHAIN_INLINE, "longer runs are added as views");
-    if (head_n + n == 0) {
-        return;
-    }
     c->added += head_n + n;
     nl_chunk *k = c->last;
     size_t left = room(c);
+    if (nl_likely(left >= head_n + n)) { /* also for nothing at all */
+        if (head_n) {
+            put(k, head, head_n);
+        }
+        if (n) {
+            put(k, p, n);
+        }
+        return;
+    }
     if (left < head_n) {
         k = add_chunk(c, CHUNK_SIZE);
         left = k->cap;
@@ -153,20 +159,20 @@ static void drop_first(nl_chain *c, nl_chunk **done)
 /* The requests up to c->taken, taken out. */
 static nl_wreq *fulfilled(nl_chain *c)
 {
-    nl_wreq *first = c->wreq_first, *last = NULL;
-    nl_wreq *r = first;
-    while (r && r->pos <= c->taken) {
-        last = r;
-        r = r->next;
-    }
-    if (!last) {
+    nl_wreq *end = c->wreqs;
+    if (nl_likely(!end) || end->next->pos > c->taken) {
         return NULL;
     }
-    last->next = NULL;
-    c->wreq_first = r;
-    if (!r) {
-        c->wreq_last = NULL;
+    nl_wreq *first = end->next, *last = first;
+    while (last != end && last->next->pos <= c->taken) {
+        last = last->next;
     }
+    if (last == end) {
+        c->wreqs = NULL;
+    } else {
+        end->next = last->next;
+    }
+    last->next = NULL;
     return first;
 }
 
@@ -220,12 +226,12 @@ bool nl_chain_request(nl_chain *c, nl_wreq *r)
     }
     r->pos = c->added;
     r->err = 0;
-    r->next = NULL;
-    if (c->wreq_last) {
-        c->wreq_last->next = r;
+    if (c->wreqs) {
+        r->next = c->wreqs->next;
+        c->wreqs->next = r;
     } else {
-        c->wreq_first = r;
+        r->next = r;
     }
-    c->wreq_last = r;
+    c->wreqs = r;
     return true;
 }

@@ -33,15 +33,18 @@ typedef struct nl_chunk nl_chunk;
 
 typedef struct nl_chain {
     nl_spin lock;
-    int err;       /* sticky: the (positive) error that ended writing; nothing is appended any more */
-    bool flushing; /* somebody writes, or, once the owner has closed, uses the descriptor otherwise */
-    bool again;    /* an event came while flushing: the flusher looks once more before it stops */
-    bool blocked;  /* the kernel took no more: the reactor's WRITE edge resumes */
-    bool dirty;    /* on some worker's list of chains to flush */
-    bool shut;     /* closed by the owner: nothing is appended any more */
+    bool flushing : 1; /* somebody writes, or, once the owner has closed, uses the descriptor otherwise */
+    bool again : 1;    /* an event came while flushing: the flusher looks once more before it stops */
+    bool blocked : 1;  /* the kernel took no more: the reactor's WRITE edge resumes */
+    bool dirty : 1;    /* on some worker's list of chains to flush */
+    bool wshared : 1;  /* others than the owner may write */
+    bool shut : 1;     /* closed by the owner: nothing is appended any more */
+    bool abort : 1;    /* the time for closing is over */
+    bool done : 1;     /* the descriptor is closed; flushing stays set */
+    uint16_t err;      /* sticky: the (positive) error that ended writing; nothing is appended any more */
     nl_chunk *first, *last;
     uint64_t added, taken; /* byte positions since the start */
-    nl_wreq *wreq_first, *wreq_last;
+    nl_wreq *wreqs;        /* the last one; they are a ring, its next is the first */
 } nl_chain;
 
 /* Payloads up to this are copied beside their head; longer ones are shared or put into a block of their own. */

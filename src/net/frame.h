@@ -45,11 +45,20 @@ static inline uint32_t nl_frame_get(const unsigned char *p, const nl_frame_opt *
 /* Writes the head for a payload of n bytes at p; returns head_bytes. */
 static inline unsigned nl_frame_put(unsigned char *p, const nl_frame_opt *o, uint32_t n)
 {
-    for (unsigned i = 0; i < o->head_bytes; i++) {
-        unsigned shift = 8 * (o->big_endian ? o->head_bytes - 1u - i : i);
-        p[i] = (unsigned char)(n >> shift);
+    switch (o->head_bytes) {
+    case 1:
+        p[0] = (unsigned char)n;
+        return 1;
+    case 2:
+        p[o->big_endian] = (unsigned char)n;
+        p[!o->big_endian] = (unsigned char)(n >> 8);
+        return 2;
+    default:
+        for (unsigned i = 0; i < o->head_bytes; i++) {
+            p[i] = (unsigned char)(n >> 8 * (o->big_endian ? 3 - i : i));
+        }
+        return o->head_bytes;
     }
-    return o->head_bytes;
 }
 
 enum { NL_FRAME_WHOLE, NL_FRAME_PART, NL_FRAME_OVER };

@@ -19,7 +19,7 @@
  * All of it runs under `flushing`: whoever has set it owns the descriptor (tcp_impl.h), and finish() never
  * gives it back.  Events that find it taken leave `again`.
  *
- * Deadlines: each list holds one span of time only, so it is in order by itself, and one timer for its
+ * Deadlines: what was put into a list earlier is due no later, so it is in order by itself, and one timer for its
  * first entry is enough.  Its lock is a mutex: one close in the life of a socket goes through it.
  */
 #include "net/tcp_impl.h"
@@ -44,7 +44,10 @@ enum {
 
 typedef struct deadlines {
     nl_mutex *lock;
-    nl_list list;     /* nl_tcp.u.due, earliest first */
+    nl_list list; /* nl_tcp.u.due, earliest first */
+    int64_t span; /* from entry to deadline */
+    int64_t
+        hurried; /* when the process began to end: only NL_TCP_LINGER_EXIT_NS are left from then on; 0: not yet */
     unsigned in_case; /* how many are not in earnest */
     bool armed;       /* timer is, or is about to call sweep */
     nl_wtimer timer;
@@ -58,20 +61,31 @@ static nl_tcp *first_of(deadlines *d)
     return nl_list_empty(&d->list) ? NULL : nl_container_of(d->list.next, nl_tcp, u.due.node);
 }
 
+/* Under the lock. */
+static int64_t deadline(const deadlines *d, const nl_tcp *s)
+{
+    int64_t since = s->u.due.since, at = since + d->span;
+    if (d->hurried) {
+        int64_t latest = (since > d->hurried ? since : d->hurried) + NL_TCP_LINGER_EXIT_NS;
+        return at < latest ? at : latest;
+    }
+    return at;
+}
+
 /* False: there are enough of those that are not in earnest. */
-static bool add(deadlines *d, nl_tcp *s, int64_t span, bool earnest)
+static bool add(deadlines *d, nl_tcp *s, bool earnest)
 {
     nl_mutex_lock(d->lock);
     bool taken = earnest || d->in_case < LISTENERS_MAX;
+    nl_list_init(&s->u.due.node);
+    s->earnest = earnest;
     if (taken) {
         s->u.due.since = nl_now_ns();
-        s->u.due.at = s->u.due.since + span;
-        s->u.due.earnest = earnest;
         d->in_case += !earnest;
         nl_list_push_back(&d->list, &s->u.due.node);
         if (!d->armed) {
             d->armed = true;
-            nl_wtimer_arm(&d->timer, first_of(d)->u.due.at);
+            nl_wtimer_arm(&d->timer, deadline(d, first_of(d)));
         }
     }
     nl_mutex_unlock(d->lock);
@@ -81,8 +95,8 @@ static bool add(deadlines *d, nl_tcp *s, int64_t span, bool earnest)
 static void become_earnest(deadlines *d, nl_tcp *s)
 {
     nl_mutex_lock(d->lock);
-    if (!nl_list_empty(&s->u.due.node) && !s->u.due.earnest) {
-        s->u.due.earnest = true;
+    if (!nl_list_empty(&s->u.due.node) && !s->earnest) {
+        s->earnest = true;
         d->in_case--;
     }
     nl_mutex_unlock(d->lock);
@@ -93,7 +107,7 @@ static void take_out(deadlines *d, nl_tcp *s)
 {
     if (!nl_list_empty(&s->u.due.node)) {
         nl_list_remove(&s->u.due.node);
-        d->in_case -= !s->u.due.earnest;
+        d->in_case -= !s->earnest;
     }
 }
 
@@ -104,7 +118,7 @@ static void sweep(deadlines *d)
     nl_mutex_lock(d->lock);
     for (;;) {
         nl_tcp *s = first_of(d);
-        if (!s || s->u.due.at > now) {
+        if (!s || deadline(d, s) > now) {
             break;
         }
         take_out(d, s);
@@ -117,7 +131,7 @@ static void sweep(deadlines *d)
     }
     if (!d->armed && first_of(d)) {
         d->armed = true;
-        nl_wtimer_arm(&d->timer, first_of(d)->u.due.at);
+        nl_wtimer_arm(&d->timer, deadline(d, first_of(d)));
     }
     nl_mutex_unlock(d->lock);
 }
@@ -131,8 +145,10 @@ static void fired(nl_wtimer *t)
     sweep(d);
 }
 
-static void init_deadlines(deadlines *d, void (*expired)(nl_tcp *))
+static void init_deadlines(deadlines *d, int64_t span, void (*expired)(nl_tcp *))
 {
+    d->span = span;
+    d->hurried = 0;
     d->lock = nl_mutex_new();
     nl_list_init(&d->list);
     d->in_case = 0;
@@ -158,7 +174,7 @@ static void finish(nl_tcp *s)
     nl_reactor_detach(nl_tcp_reactor(s), s->fd, s->slot.id);
     nl_sock_close(s->fd);
     nl_spin_lock(&c->lock);
-    s->done = true;
+    s->chain.done = true;
     if (c->dirty) {
         atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed); /* given up in nl_tcp_flush_dirty */
     }
@@ -212,8 +228,7 @@ static bool enlist(nl_tcp *s)
 {
     if (!(s->state & LISTED)) {
         s->state |= LISTED;
-        return add(&closing, s, nl_sched_stopping() ? NL_TCP_LINGER_EXIT_NS : NL_TCP_LINGER_NS,
-                   s->state & EARNEST);
+        return add(&closing, s, s->state & EARNEST);
     }
     return true;
 }
@@ -245,7 +260,7 @@ static bool proceed(nl_tcp *s, int sent)
 static bool pump_once(nl_tcp *s, nl_chunk **done)
 {
     nl_chain *c = &s->chain;
-    int sent = s->abort ? NL_FLUSH_FAILED : nl_tcp_send(s, done);
+    int sent = s->chain.abort ? NL_FLUSH_FAILED : nl_tcp_send(s, done);
     nl_spin_unlock(&c->lock);
     bool more = sent != NL_FLUSH_FAILED && discard(s);
     bool going = proceed(s, sent);
@@ -270,7 +285,7 @@ void nl_linger_pump(nl_tcp *s)
     do {
         c->again = false;
         going = pump_once(s, &done);
-    } while (going && (c->again || s->abort));
+    } while (going && (c->again || s->chain.abort));
     if (going) {
         c->flushing = false;
     }
@@ -306,7 +321,7 @@ void nl_linger_begin(nl_tcp *s, bool unread)
 static void too_late(nl_tcp *s)
 {
     nl_spin_lock(&s->chain.lock);
-    s->abort = true;
+    s->chain.abort = true;
     nl_linger_pump(s);
 }
 
@@ -318,7 +333,7 @@ int nl_linger_holding(void)
     nl_mutex_lock(closing.lock);
     for (nl_list *i = closing.list.next; i != &closing.list; i = i->next) {
         nl_tcp *s = nl_container_of(i, nl_tcp, u.due.node);
-        n += s->u.due.earnest || now - s->u.due.since < SHORT_NS;
+        n += s->earnest || now - s->u.due.since < SHORT_NS;
     }
     nl_mutex_unlock(closing.lock);
     return n;
@@ -326,11 +341,9 @@ int nl_linger_holding(void)
 
 void nl_linger_hurry(void)
 {
-    int64_t latest = nl_now_ns() + NL_TCP_LINGER_EXIT_NS;
     nl_mutex_lock(closing.lock);
-    for (nl_list *n = closing.list.next; n != &closing.list; n = n->next) {
-        nl_tcp *s = nl_container_of(n, nl_tcp, u.due.node);
-        s->u.due.at = s->u.due.at < latest ? s->u.due.at : latest; /* the order stays */
+    if (!closing.hurried) {
+        closing.hurried = nl_now_ns();
     }
     nl_mutex_unlock(closing.lock);
 }
@@ -341,7 +354,7 @@ void nl_linger_pause(nl_tcp *s)
 {
     atomic_fetch_or_explicit(&s->flags, NL_TCP_PAUSED | NL_TCP_WANT, memory_order_acq_rel);
     s->state |= LISTED;
-    add(&paused, s, PAUSE_NS, true);
+    add(&paused, s, true);
 }
 
 static void resume(nl_tcp *s)
@@ -354,8 +367,8 @@ static void resume(nl_tcp *s)
 
 void nl_linger_init(void)
 {
-    init_deadlines(&closing, too_late);
-    init_deadlines(&paused, resume);
+    init_deadlines(&closing, NL_TCP_LINGER_NS, too_late);
+    init_deadlines(&paused, PAUSE_NS, resume);
 }
 
 void nl_linger_fini(void)

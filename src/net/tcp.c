@@ -15,7 +15,7 @@ nl_tcp_worker *nl_tcp_workers;
 nl_slots *nl_tcp_table;
 
 /* An idle connection costs this, the Lua side's share and what the kernel has. */
-_Static_assert(sizeof(nl_tcp) <= 320, "a socket stays small");
+_Static_assert(sizeof(nl_tcp) <= 160, "a socket stays small");
 
 /* --- References ---------------------------------------------------------------------------- */
 
@@ -45,43 +45,55 @@ static bool returned(nl_tcp *s)
     return true;
 }
 
-static void ready_run(nl_ctx *ctx, nl_msg *m)
+void nl_tcp_ready_run(nl_ctx *owner, nl_msg *m)
 {
     nl_tcp *s = nl_container_of(m, nl_tcp, msg);
     if (returned(s)) {
-        s->ops->ready(ctx, s);
+        nl_container_of(m->ops, nl_tcp_ops, msg)->ready(owner, s);
     }
 }
 
-static void ready_drop(nl_msg *m)
+void nl_tcp_ready_drop(nl_msg *m)
 {
     returned(nl_container_of(m, nl_tcp, msg));
 }
 
-static const nl_msg_ops ready_ops = {ready_run, ready_drop};
+/* POSTED has just been set. */
+static void post(nl_tcp *s)
+{
+    nl_ctx *c = nl_ctx_find(s->owner);
+    if (c) {
+        nl_ctx_post(c, &s->msg);
+    } else {
+        nl_tcp_ready_drop(&s->msg);
+    }
+}
 
 unsigned nl_tcp_signal(nl_tcp *s, unsigned bits)
 {
     unsigned spurious = nl_chaos(8) ? NL_TCP_WANT : 0;
     unsigned old = atomic_load_explicit(&s->flags, memory_order_relaxed), now;
-    bool post;
+    bool wanted;
     do {
         now = old | bits;
-        post = (old | spurious) & NL_TCP_WANT && !(old & (NL_TCP_POSTED | NL_TCP_CLOSED | NL_TCP_PAUSED));
-        if (post) {
+        wanted = (old | spurious) & NL_TCP_WANT && !(old & (NL_TCP_POSTED | NL_TCP_CLOSED | NL_TCP_PAUSED));
+        if (wanted) {
             now = (now & ~(unsigned)NL_TCP_WANT) | NL_TCP_POSTED;
         }
     } while (!atomic_compare_exchange_weak_explicit(&s->flags, &old, now, memory_order_acq_rel,
                                                     memory_order_relaxed));
-    if (post) {
-        nl_ctx *c = nl_ctx_find(s->owner);
-        if (c) {
-            nl_ctx_post(c, &s->msg);
-        } else {
-            ready_drop(&s->msg);
-        }
+    if (wanted) {
+        post(s);
     }
     return old;
+}
+
+void nl_tcp_again(nl_tcp *s)
+{
+    /* acq_rel as in nl_tcp_signal; WANT stays: readiness that comes before the message is run finds POSTED. */
+    if (!(atomic_fetch_or_explicit(&s->flags, NL_TCP_POSTED, memory_order_acq_rel) & NL_TCP_POSTED)) {
+        post(s);
+    }
 }
 
 bool nl_tcp_want(nl_tcp *s, unsigned bits)
@@ -190,17 +202,15 @@ static int make(nl_tcp **out, nl_fd fd, uint8_t kind, unsigned flags, uint64_t o
 {
     nl_tcp *s = nl_pool_alloc(sizeof(*s));
     memset(s, 0, sizeof(*s));
-    s->msg.ops = &ready_ops;
+    s->msg.ops = &ops->msg;
     s->owner = owner;
-    s->ops = ops;
     s->fd = fd;
-    s->home = home;
+    s->home = (uint16_t)home;
     s->kind = kind;
     atomic_init(&s->flags, flags);
     atomic_init(&s->refs, 1);
     s->write_queue_max = NL_TCP_WRITE_QUEUE_MAX;
     nl_chain_init(&s->chain);
-    nl_list_init(&s->u.due.node);
     /* From here on events and writers of other contexts may find it, though nobody knows its id yet. */
     int err = nl_slots_insert(nl_tcp_table, &s->slot);
     if (err) {
@@ -264,7 +274,7 @@ int nl_tcp_connect_result(nl_tcp *s)
         atomic_fetch_and_explicit(&s->flags, ~(unsigned)NL_TCP_CONN, memory_order_acq_rel);
         int err = nl_sock_connect_result(s->fd);
         if (err != -EINPROGRESS) {
-            s->rerr = -err;
+            s->rerr = (uint16_t)-err;
             atomic_fetch_and_explicit(&s->flags, ~(unsigned)(NL_TCP_CONNECTING | NL_TCP_WANT),
                                       memory_order_acq_rel);
             return err;
@@ -345,9 +355,9 @@ void nl_tcp_close(nl_tcp *s)
     if (!(old & NL_TCP_POSTED)) {
         atomic_fetch_sub_explicit(&s->refs, 1, memory_order_relaxed); /* the owner's is still there */
     }
-    bool unread = nl_tcp_drop_input(s);
+    bool unread = s->kind == NL_TCP_KIND_CONN && nl_tcp_drop_input(s);
     nl_spin_lock(&s->chain.lock);
-    s->abort = (old & NL_TCP_CONNECTING) != 0; /* nothing can be on its way */
+    s->chain.abort = (old & NL_TCP_CONNECTING) != 0; /* nothing can be on its way */
     nl_linger_begin(s, unread);
 }
 
@@ -381,7 +391,7 @@ uint64_t nl_tcp_owner(uint64_t id)
 
 nl_frame_opt *nl_tcp_read_opt(nl_tcp *s)
 {
-    return &s->ropt;
+    return &s->u.in.opt;
 }
 
 nl_frame_opt *nl_tcp_write_opt(nl_tcp *s)
@@ -404,13 +414,16 @@ void nl_tcp_set_write_queue_max(nl_tcp *s, uint64_t bytes)
 void nl_tcp_set_wshared(nl_tcp *s, bool on)
 {
     nl_spin_lock(&s->chain.lock); /* publishes the write options with it */
-    s->wshared = on;
+    s->chain.wshared = on;
     nl_spin_unlock(&s->chain.lock);
 }
 
-bool nl_tcp_wshared(const nl_tcp *s)
+bool nl_tcp_wshared(nl_tcp *s)
 {
-    return s->wshared;
+    nl_spin_lock(&s->chain.lock); /* the bits beside it are not the owner's */
+    bool on = s->chain.wshared;
+    nl_spin_unlock(&s->chain.lock);
+    return on;
 }
 
 int nl_tcp_nodelay(nl_tcp *s, bool on)

@@ -32,9 +32,17 @@
 typedef struct nl_tcp nl_tcp;
 
 typedef struct nl_tcp_ops {
+    nl_msg_ops msg; /* of the message that brings the event to the owner; tcp.c */
     /* On the owner's turn: something may be readable / acceptable, or the connect has an outcome.  May be spurious. */
     void (*ready)(nl_ctx *owner, nl_tcp *s);
 } nl_tcp_ops;
+/* static const nl_tcp_ops my_ops = NL_TCP_OPS(my_ready); */
+#define NL_TCP_OPS(ready)                                                                                    \
+    {                                                                                                        \
+        {nl_tcp_ready_run, nl_tcp_ready_drop}, ready                                                         \
+    }
+void nl_tcp_ready_run(nl_ctx *owner, nl_msg *m);
+void nl_tcp_ready_drop(nl_msg *m);
 
 /* Once per process, after nl_sched_init: installs the io and flush hooks.  nl_tcp_fini after nl_sched_run, before nl_sched_fini. */
 int nl_tcp_init(void);
@@ -49,6 +57,8 @@ int nl_tcp_accept(nl_tcp **out, nl_tcp *listener, const nl_tcp_ops *ops);
 /* 0 connected, -EINPROGRESS (ready will be called; ask nl_tcp_connect_result), or -errno (*out NULL). */
 int nl_tcp_connect(nl_tcp **out, nl_ctx *owner, const nl_tcp_ops *ops, const nl_addr *a);
 int nl_tcp_connect_result(nl_tcp *s);
+/* Has ready called in a later turn, behind what waits in the owner's mailbox, whether or not anything has happened. */
+void nl_tcp_again(nl_tcp *s);
 
 void nl_tcp_set_user(nl_tcp *s, void *user);
 void *nl_tcp_user(const nl_tcp *s);
@@ -92,7 +102,7 @@ int nl_tcp_write(nl_tcp *s, const void *p, size_t n, const nl_buf *buf, nl_wreq 
 int nl_tcp_write_shared(uint64_t id, uint64_t caller, const void *p, size_t n, const nl_buf *buf,
                         nl_wreq *req);
 void nl_tcp_set_wshared(nl_tcp *s, bool on);
-bool nl_tcp_wshared(const nl_tcp *s);
+bool nl_tcp_wshared(nl_tcp *s);
 /* Owner's handle of a live socket, or 0. */
 uint64_t nl_tcp_owner(uint64_t id);
 

@@ -48,36 +48,33 @@ enum { NL_TCP_KIND_CONN, NL_TCP_KIND_LISTENER };
 
 struct nl_tcp {
     nl_slot_obj slot; /* .id is the tag */
-    nl_msg msg;       /* posted to the owner when ready is to be called */
-    uint64_t owner;   /* handle; constant */
-    const nl_tcp_ops *ops;
-    void *user;
-    nl_fd fd;
-    int home;      /* worker whose reactor watches it; constant */
-    uint8_t kind;  /* constant */
-    bool more;     /* reading: the kernel may have more without a further event */
-    uint8_t state; /* of closing, linger.c */
-    bool wshared;  /* under the chain's lock */
-    bool abort;    /* likewise: the time for closing is over */
-    bool done;     /* likewise: the descriptor is closed; flushing stays set */
+    nl_msg msg;       /* posted to the owner when ready is to be called; its ops stand in an nl_tcp_ops */
     atomic_uint flags;
     atomic_uint refs;
-    int rerr;        /* sticky (positive) error of reading, or of the connect */
-    uint32_t in_off; /* input kept here: in_len bytes from in_off; none while it stands in the scratch */
-    uint32_t in_len;
-    nl_frame_opt ropt, wopt;
-    nl_block *in;
-    uint64_t write_queue_max;
-    nl_chain chain;
-    nl_tcp *dirty_next; /* worker's list */
-    union {
-        struct { /* under the lock of linger.c */
+    nl_fd fd;
+    void *user;
+    union { /* one after the other */
+        struct {
+            nl_frame_opt opt;
+            nl_buf kept; /* empty while it stands in the scratch */
+        } in;            /* input of a connection, until its owner closes it */
+        struct {         /* from then on; of a listener always; under the lock of linger.c */
             nl_list node;
-            int64_t since, at;
-            bool earnest;
+            int64_t since;
         } due;
         nl_grave grave; /* once no reference is left */
     } u;
+    uint16_t rerr; /* sticky (positive) error of reading, or of the connect */
+    uint16_t home; /* worker whose reactor watches it; constant */
+    uint8_t kind;  /* constant */
+    bool more;     /* reading: the kernel may have more without a further event */
+    uint8_t state; /* of closing, linger.c */
+    bool earnest;  /* under the lock of linger.c */
+    nl_frame_opt wopt;
+    uint64_t owner; /* handle; constant */
+    nl_chain chain;
+    uint64_t write_queue_max;
+    nl_tcp *dirty_next; /* worker's list */
 };
 
 /* Of a worker; only its own thread uses it. */

@@ -3,7 +3,7 @@
  *
  * At every moment a socket's input that was received and not handed out, its window, stands in
  * one place: in the scratch of the worker that runs the owner (w->reader says whose it is), or in
- * a block of the socket's own (s->in).  It moves from the scratch to a block when another socket
+ * a block of the socket's own (s->u.in.kept).  It moves from the scratch to a block when another socket
  * wants the scratch and when the dispatch ends; back, when more is received behind an
  * incomplete frame, which is short then.  A long frame is received behind its beginning in the
  * block, and no further than to its end, so that the block can be handed out as it is.
@@ -29,14 +29,14 @@ static void vacate_scratch(nl_tcp_worker *w)
         return;
     }
     w->reader = NULL;
-    s->in = nl_block_new(w->len);
-    if (!s->in) {
+    s->u.in.kept.block = nl_block_new(w->len);
+    if (!s->u.in.kept.block) {
         s->rerr = ENOMEM;
         return;
     }
-    memcpy(s->in->data, nl_worker_scratch() + w->off, w->len);
-    s->in_off = 0;
-    s->in_len = w->len;
+    memcpy(s->u.in.kept.block->data, nl_worker_scratch() + w->off, w->len);
+    s->u.in.kept.off = 0;
+    s->u.in.kept.len = w->len;
 }
 
 static void free_handed(nl_tcp_worker *w)
@@ -60,10 +60,10 @@ bool nl_tcp_drop_input(nl_tcp *s)
         w->reader = NULL;
         return true;
     }
-    bool had = s->in;
-    nl_block_unref(s->in);
-    s->in = NULL;
-    s->in_len = 0;
+    bool had = s->u.in.kept.block;
+    nl_block_unref(s->u.in.kept.block);
+    s->u.in.kept.block = NULL;
+    s->u.in.kept.len = 0;
     return had;
 }
 
@@ -73,8 +73,8 @@ static const unsigned char *window(const nl_tcp_worker *w, const nl_tcp *s, uint
         *n = w->len;
         return nl_worker_scratch() + w->off;
     }
-    *n = s->in_len;
-    return s->in ? s->in->data + s->in_off : NULL;
+    *n = s->u.in.kept.len;
+    return s->u.in.kept.block ? s->u.in.kept.block->data + s->u.in.kept.off : NULL;
 }
 
 /* The first n bytes of the window are done with.  They stay readable until the next call for any socket. */
@@ -88,11 +88,11 @@ static void consume(nl_tcp_worker *w, nl_tcp *s, uint32_t n)
         }
         return;
     }
-    s->in_off += n;
-    s->in_len -= n;
-    if (s->in_len == 0) {
-        w->handed = s->in;
-        s->in = NULL;
+    s->u.in.kept.off += n;
+    s->u.in.kept.len -= n;
+    if (s->u.in.kept.len == 0) {
+        w->handed = s->u.in.kept.block;
+        s->u.in.kept.block = NULL;
         nl_sched_want_flush(); /* frees it */
     }
 }
@@ -103,7 +103,7 @@ static void consume(nl_tcp_worker *w, nl_tcp *s, uint32_t n)
 static int fail(nl_tcp *s, int err)
 {
     nl_tcp_drop_input(s);
-    s->rerr = err;
+    s->rerr = (uint16_t)err;
     return -err;
 }
 
@@ -127,12 +127,12 @@ static unsigned char *room_in_scratch(nl_tcp_worker *w, nl_tcp *s, uint32_t *roo
         vacate_scratch(w);
         w->reader = s;
         w->off = 0;
-        w->len = s->in_len;
-        if (s->in) {
-            memcpy(scratch, s->in->data + s->in_off, s->in_len);
-            nl_block_unref(s->in);
-            s->in = NULL;
-            s->in_len = 0;
+        w->len = s->u.in.kept.len;
+        if (s->u.in.kept.block) {
+            memcpy(scratch, s->u.in.kept.block->data + s->u.in.kept.off, s->u.in.kept.len);
+            nl_block_unref(s->u.in.kept.block);
+            s->u.in.kept.block = NULL;
+            s->u.in.kept.len = 0;
         }
         nl_sched_want_flush(); /* vacates */
     } else if (w->off) {
@@ -151,20 +151,21 @@ static unsigned char *room_in_block(nl_tcp_worker *w, nl_tcp *s, uint32_t total,
     uint32_t missing = total - n;
     uint32_t grow = n < GROW_MIN ? GROW_MIN : n;
     grow = grow < missing ? grow : missing;
-    if (w->reader == s || s->in->cap - s->in_off - n < (grow < GROW_MIN ? grow : GROW_MIN)) {
+    if (w->reader == s ||
+        s->u.in.kept.block->cap - s->u.in.kept.off - n < (grow < GROW_MIN ? grow : GROW_MIN)) {
         nl_block *b = nl_block_new((size_t)n + grow);
         if (!b) {
             return NULL;
         }
         memcpy(b->data, p, n);
         nl_tcp_drop_input(s);
-        s->in = b;
-        s->in_off = 0;
-        s->in_len = n;
+        s->u.in.kept.block = b;
+        s->u.in.kept.off = 0;
+        s->u.in.kept.len = n;
     }
-    uint32_t free_bytes = s->in->cap - s->in_off - n;
+    uint32_t free_bytes = s->u.in.kept.block->cap - s->u.in.kept.off - n;
     *room = free_bytes < missing ? free_bytes : missing;
-    return s->in->data + s->in_off + n;
+    return s->u.in.kept.block->data + s->u.in.kept.off + n;
 }
 
 /* The kernel has nothing more, or a short count has said so. */
@@ -204,7 +205,7 @@ static int receive(nl_tcp_worker *w, nl_tcp *s, uint32_t total)
                 w->reader = NULL;
             }
         } else {
-            s->in_len += n > 0 ? (uint32_t)n : 0;
+            s->u.in.kept.len += n > 0 ? (uint32_t)n : 0;
         }
         if (n > 0) {
             nl_ctx_charge(nl_ctx_current(), 0, (unsigned)n);
@@ -216,7 +217,7 @@ static int receive(nl_tcp_worker *w, nl_tcp *s, uint32_t total)
             if ((uint32_t)n < room && !(atomic_load_explicit(&s->flags, memory_order_relaxed) & NL_TCP_HUP)) {
                 int err = drained(s);
                 if (err) {
-                    s->rerr = -err;
+                    s->rerr = (uint16_t)-err;
                 }
             }
             return 0;
@@ -250,10 +251,10 @@ static int hand_out(nl_tcp_worker *w, nl_tcp *s, const unsigned char *p, uint32_
         return 1;
     }
     *data = NULL;
-    if (w->reader != s && s->in_len == skip + n && s->in->cap / 2 <= n) {
-        *out = (nl_buf){s->in, s->in_off + skip, n};
-        s->in = NULL;
-        s->in_len = 0;
+    if (w->reader != s && s->u.in.kept.len == skip + n && s->u.in.kept.block->cap / 2 <= n) {
+        *out = (nl_buf){s->u.in.kept.block, s->u.in.kept.off + skip, n};
+        s->u.in.kept.block = NULL;
+        s->u.in.kept.len = 0;
         return 1;
     }
     nl_block *b = nl_block_new(n);
@@ -274,12 +275,12 @@ int nl_tcp_read_buf(nl_tcp *s, const unsigned char **data, uint32_t *len, nl_buf
         uint32_t n, total = 0;
         const unsigned char *p = window(w, s, &n);
         if (n) {
-            if (s->ropt.head_bytes == 0) {
+            if (s->u.in.opt.head_bytes == 0) {
                 return hand_out(w, s, p, 0, n, data, len, out);
             }
-            switch (nl_frame_scan(p, n, &s->ropt, &total)) {
+            switch (nl_frame_scan(p, n, &s->u.in.opt, &total)) {
             case NL_FRAME_WHOLE:
-                return hand_out(w, s, p, s->ropt.head_bytes, total, data, len, out);
+                return hand_out(w, s, p, s->u.in.opt.head_bytes, total, data, len, out);
             case NL_FRAME_OVER:
                 return fail(s, NL_ETCPREADOVERFLOW);
             default:

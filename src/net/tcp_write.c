@@ -57,7 +57,7 @@ static intptr_t send_some(nl_tcp *s, nl_iov *iov, int n, size_t *asked)
 static int broken(nl_tcp *s, int err, nl_chunk **done)
 {
     nl_chain *c = &s->chain;
-    c->err = -err;
+    c->err = (uint16_t)-err;
     nl_wreq *told = nl_chain_clear(c, done);
     nl_spin_unlock(&c->lock);
     nl_wreq_finish(told, -err);
@@ -176,7 +176,7 @@ void nl_tcp_flush_dirty(nl_tcp_worker *w)
         nl_chain *c = &s->chain;
         nl_spin_lock(&c->lock);
         c->dirty = false;
-        if (s->done) {
+        if (s->chain.done) {
             nl_spin_unlock(&c->lock);
             nl_tcp_unref(s); /* finish() has counted it */
         } else if (c->shut) {
@@ -191,24 +191,27 @@ void nl_tcp_flush_dirty(nl_tcp_worker *w)
 /* --- Writing ------------------------------------------------------------------------------- */
 
 /* Lock held.  0, or why nothing is appended. */
-static int refused(nl_tcp *s, uint64_t caller)
+static inline int refused(const nl_tcp *s, uint64_t caller)
 {
-    nl_chain *c = &s->chain;
-    if (c->shut) {
+    const nl_chain *c = &s->chain;
+    if (nl_unlikely(c->shut)) {
         return -NL_ETCPSCLOSED;
     }
-    if (caller != s->owner && !s->wshared) {
+    if (nl_unlikely(caller != s->owner && !c->wshared)) {
         return -NL_ETCPNOWSHARED;
     }
     return -c->err;
 }
 
 /* Lock held.  The same, or the queue is full: of what the kernel did not take, if it was ever offered. */
-static int refused_or_full(nl_tcp *s, uint64_t caller)
+static inline int refused_or_full(nl_tcp *s, uint64_t caller)
 {
     nl_chain *c = &s->chain;
     int err = refused(s, caller);
-    if (!err && nl_chain_queued(c) >= s->write_queue_max && !c->blocked && !c->flushing) {
+    if (nl_likely(nl_chain_queued(c) < s->write_queue_max) || err) {
+        return err;
+    }
+    if (!c->blocked && !c->flushing) {
         nl_tcp_flush(s);
         nl_spin_lock(&c->lock);
         err = refused(s, caller);
@@ -247,35 +250,42 @@ static int queue(nl_tcp *s, const nl_frame_opt *opt, uint64_t caller, const void
         }
         head_n = nl_frame_put(head, opt, (uint32_t)n);
     }
-    nl_buf view = nl_buf_empty();
-    int err = n > NL_CHAIN_INLINE ? view_of(&view, p, n, buf) : 0;
-    if (err) {
-        return err;
-    }
-
     nl_chain *c = &s->chain;
-    nl_spin_lock(&c->lock);
-    err = refused_or_full(s, caller);
-    if (err) {
-        nl_spin_unlock(&c->lock);
-        nl_buf_release(&view);
-        return err;
-    }
-    if (n > NL_CHAIN_INLINE) {
-        nl_chain_add_buf(c, head, head_n, view);
-    } else {
+    int err;
+    if (nl_likely(n <= NL_CHAIN_INLINE)) {
+        nl_spin_lock(&c->lock);
+        err = refused_or_full(s, caller);
+        if (nl_unlikely(err)) {
+            nl_spin_unlock(&c->lock);
+            return err;
+        }
         nl_chain_add_copy(c, head, head_n, p, n);
+    } else {
+        nl_buf view;
+        err = view_of(&view, p, n, buf);
+        if (err) {
+            return err;
+        }
+        nl_spin_lock(&c->lock);
+        err = refused_or_full(s, caller);
+        if (nl_unlikely(err)) {
+            nl_spin_unlock(&c->lock);
+            nl_buf_release(&view);
+            return err;
+        }
+        nl_chain_add_buf(c, head, head_n, view);
     }
     bool told_later = req && nl_chain_request(c, req);
-    if (c->flushing || c->blocked || nl_chain_queued(c) == 0) {
-        nl_spin_unlock(&c->lock); /* it leaves with what is under way */
-    } else if (nl_chain_queued(c) < CORK_MAX) {
+    size_t queued = nl_chain_queued(c);
+    if (c->flushing || c->blocked || queued == 0 || (c->dirty && queued < CORK_MAX)) {
+        nl_spin_unlock(&c->lock); /* it leaves with what is under way, or waiting */
+    } else if (queued < CORK_MAX) {
         nl_tcp_dirty(s);
         nl_spin_unlock(&c->lock);
     } else {
         nl_tcp_flush(s);
     }
-    if (req && !told_later) { /* an empty write, and nothing before it is waiting */
+    if (nl_unlikely(req && !told_later)) { /* an empty write, and nothing before it is waiting */
         req->next = NULL;
         nl_wreq_finish(req, 0);
     }

@@ -78,7 +78,7 @@ static inline void kit_ready(nl_ctx *c, nl_tcp *s)
     }
 }
 
-static const nl_tcp_ops kit_ops = {kit_ready};
+static const nl_tcp_ops kit_ops = NL_TCP_OPS(kit_ready);
 
 static inline conn *kit_conn(actor *a, nl_tcp *s)
 {
