@@ -309,7 +309,7 @@ void nl_buffer_push(lua_State *L, const void *data, size_t n);
 /* The same taking over a view (its reference). */
 void nl_buffer_push_buf(lua_State *L, nl_buf *b);
 /* The buffer at idx as a view to share, or NULL if it is none.  The bytes of a small one move to a block first. */
-nl_buf *nl_buffer_test(lua_State *L, int idx);
+const nl_buf *nl_buffer_test(lua_State *L, int idx);
 
 /* --- what every message does, inline ---------------------------------------------------- */
 

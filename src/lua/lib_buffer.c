@@ -20,12 +20,16 @@
 #define SMALL_ROOM 64
 
 typedef struct lbuf {
-    nl_buf v;         /* block NULL: the bytes are in `in`, from v.off on */
-    uint32_t charged; /* what it has added to the context's c_bytes */
-    uint16_t room;    /* size of `in` */
-    bool has_gc;      /* it has the metatable with __gc */
+    bool full; /* the second form */
     bool released;
-    unsigned char in[];
+    uint16_t room, off, len; /* of the first form: len bytes from in[off] on, of room */
+    union {
+        unsigned char in[1]; /* in truth room bytes, or what the second form takes, if that is more */
+        struct {
+            nl_buf v;
+            uint32_t charged; /* what it has added to the context's c_bytes */
+        };
+    };
 } lbuf;
 
 /* --- the collector ----------------------------------------------------------------- */
@@ -51,6 +55,9 @@ static void pay(lua_State *L, nl_lctx *lc)
 /* After b's block has changed: the context's books. */
 static void account(nl_lctx *lc, lbuf *b)
 {
+    if (!b->full) {
+        return;
+    }
     uint32_t cap = b->v.block ? b->v.block->cap : 0;
     if (cap > b->charged) {
         lc->io.debt += cap - b->charged;
@@ -75,11 +82,11 @@ static lbuf *push_small(lua_State *L, nl_lctx *lc, size_t room)
     if (nl_unlikely(!lc->io.buf_full)) {
         open_module(L);
     }
-    lbuf *b = lua_newuserdata(L, offsetof(lbuf, in) + room);
-    memset(b, 0, offsetof(lbuf, in));
+    size_t size = offsetof(lbuf, in) + room;
+    lbuf *b = nl_lua_newuserdata(L, size < sizeof(lbuf) ? sizeof(lbuf) : size, lc->io.buf_small_ref);
+    b->full = b->released = false;
     b->room = (uint16_t)room;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, lc->io.buf_small_ref);
-    lua_setmetatable(L, -2);
+    b->off = b->len = 0;
     return b;
 }
 
@@ -89,23 +96,16 @@ static lbuf *push_full(lua_State *L, nl_lctx *lc)
     if (nl_unlikely(!lc->io.buf_full)) {
         open_module(L);
     }
-    lbuf *b = lua_newuserdata(L, sizeof(lbuf));
+    lbuf *b = nl_lua_newuserdata(L, sizeof(lbuf), lc->io.buf_full_ref);
     memset(b, 0, sizeof(*b));
-    b->has_gc = true;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, lc->io.buf_full_ref);
-    lua_setmetatable(L, -2);
+    b->full = true;
     return b;
 }
 
-static lbuf *test(lua_State *L, nl_lctx *lc, int idx)
+static inline lbuf *test(lua_State *L, const nl_lctx *lc, int idx)
 {
-    void *p = lua_touserdata(L, idx);
-    if (!p || !lua_getmetatable(L, idx)) {
-        return NULL;
-    }
-    const void *mt = lua_topointer(L, -1);
-    lua_pop(L, 1);
-    return mt == lc->io.buf_small || mt == lc->io.buf_full ? p : NULL;
+    void *p = nl_lua_testudata(L, idx, lc->io.buf_small);
+    return p ? p : nl_lua_testudata(L, idx, lc->io.buf_full);
 }
 
 static lbuf *check(lua_State *L, int arg)
@@ -117,27 +117,30 @@ static lbuf *check(lua_State *L, int arg)
     return b;
 }
 
-static unsigned char *bytes(lbuf *b)
+static inline uint32_t length(const lbuf *b)
 {
-    return b->v.block ? b->v.block->data + b->v.off : b->in + b->v.off;
+    return b->full ? b->v.len : b->len;
 }
 
-/* Moves a small buffer's bytes to a block with room for cap.  0 or -ENOMEM. */
-static int to_block(lua_State *L, int idx, lbuf *b, size_t cap)
+static inline const unsigned char *bytes(const lbuf *b)
 {
-    if (!b->has_gc) {
-        lua_pushvalue(L, idx);
-        lua_rawgeti(L, LUA_REGISTRYINDEX, nl_lctx_of(L)->io.buf_full_ref);
-        lua_setmetatable(L, -2);
-        lua_pop(L, 1);
-        b->has_gc = true;
-    }
+    return b->full ? nl_buf_data(&b->v) : b->in + b->off;
+}
+
+/* Moves a small buffer's bytes to a block of their own.  0 or -ENOMEM. */
+static int to_block(lua_State *L, int idx, lbuf *b)
+{
     nl_buf v = nl_buf_empty();
-    if (nl_buf_reserve(&v, cap < b->v.len ? b->v.len : cap) < 0) {
+    if (nl_buf_append(&v, bytes(b), b->len) < 0) {
         return -ENOMEM;
     }
-    nl_buf_append(&v, bytes(b), b->v.len);
     b->v = v;
+    b->charged = 0;
+    b->full = true;
+    lua_pushvalue(L, idx);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, nl_lctx_of(L)->io.buf_full_ref);
+    lua_setmetatable(L, -2);
+    lua_pop(L, 1);
     account(nl_lctx_of(L), b);
     return 0;
 }
@@ -155,7 +158,7 @@ void nl_buffer_push(lua_State *L, const void *data, size_t n)
     if (nl_likely(n <= NL_BUFFER_SMALL)) {
         lbuf *b = push_small(L, lc, n);
         memcpy(b->in, data, n);
-        b->v.len = (uint32_t)n;
+        b->len = (uint16_t)n;
         return;
     }
     lbuf *b = push_full(L, lc);
@@ -176,7 +179,7 @@ void nl_buffer_push_buf(lua_State *L, nl_buf *b)
     if (n <= NL_BUFFER_SMALL) {
         lbuf *o = push_small(L, lc, n);
         memcpy(o->in, nl_buf_data(&lc->io.pushing), n);
-        o->v.len = n;
+        o->len = (uint16_t)n;
         nl_buf_release(&lc->io.pushing);
         return;
     }
@@ -187,27 +190,39 @@ void nl_buffer_push_buf(lua_State *L, nl_buf *b)
     pay(L, lc);
 }
 
-nl_buf *nl_buffer_test(lua_State *L, int idx)
+const nl_buf *nl_buffer_test(lua_State *L, int idx)
 {
+    static const nl_buf empty;
     lbuf *b = test(L, nl_lctx_of(L), idx);
-    if (b && !b->v.block && b->v.len > 0 && to_block(L, idx, b, 0) < 0) {
-        no_memory(L);
+    if (!b) {
+        return NULL;
     }
-    return b ? &b->v : NULL;
+    if (!b->full) {
+        if (b->len == 0) {
+            return &empty;
+        }
+        if (to_block(L, idx, b) < 0) {
+            no_memory(L);
+        }
+    }
+    return &b->v;
 }
 
 const char *nl_check_bytes(lua_State *L, int arg, size_t *len, nl_buf **buf)
 {
     lbuf *b = test(L, nl_lctx_of(L), arg);
     if (b) {
-        *len = b->v.len;
-        *buf = b->v.block ? &b->v : NULL;
+        *len = length(b);
+        *buf = b->full && b->v.block ? &b->v : NULL;
         return (const char *)bytes(b);
     }
     *buf = NULL;
-    const char *s = lua_tolstring(L, arg, len); /* numbers too, as everywhere in Lua */
+    const char *s = nl_lua_tostr(L, arg, len);
     if (nl_unlikely(!s)) {
-        luaL_typerror(L, arg, "string or buffer");
+        s = lua_tolstring(L, arg, len); /* numbers too, as everywhere in Lua */
+        if (!s) {
+            luaL_typerror(L, arg, "string or buffer");
+        }
     }
     return s;
 }
@@ -239,13 +254,17 @@ static int buffer_new(lua_State *L)
         p = nl_check_bytes(L, arg, &n, &src);
     }
     size_t need = cap > n ? cap : n;
-    if (need <= NL_BUFFER_SMALL) {
-        lbuf *b = push_small(L, lc, need ? need : SMALL_ROOM);
+    bool small = need <= NL_BUFFER_SMALL;
+    lbuf *b = small ? push_small(L, lc, need ? need : SMALL_ROOM) : push_full(L, lc);
+    if (n) { /* making it may have run a finalizer of the script, which may have changed the source */
+        p = nl_check_bytes(L, arg, &n, &src);
+        n = n < need ? n : need;
+    }
+    if (small) {
         memcpy(b->in, p, n);
-        b->v.len = (uint32_t)n;
+        b->len = (uint16_t)n;
         return 1;
     }
-    lbuf *b = push_full(L, lc);
     if (src && cap <= n) {
         b->v = nl_buf_share(src);
     } else if (nl_buf_reserve(&b->v, need) < 0 || nl_buf_append(&b->v, p, n) < 0) {
@@ -263,20 +282,20 @@ static int buffer_append(lua_State *L)
     nl_buf *src;
     const unsigned char *p = (const unsigned char *)nl_check_bytes(L, 2, &n, &src);
     bool ok = !b->released;
-    if (ok && !b->v.block) {
-        bool self = p == b->in + b->v.off;
-        if (n <= (size_t)b->room - b->v.len) {
-            if (n > (size_t)b->room - b->v.len - b->v.off) {
-                memmove(b->in, b->in + b->v.off, b->v.len);
-                b->v.off = 0;
+    if (ok && !b->full) {
+        bool self = p == b->in + b->off;
+        if (n <= (size_t)b->room - b->len) {
+            if (n > (size_t)b->room - b->len - b->off) {
+                memmove(b->in, b->in + b->off, b->len);
+                b->off = 0;
                 p = self ? b->in : p;
             }
-            memcpy(b->in + b->v.off + b->v.len, p, n);
-            b->v.len += (uint32_t)n;
+            memcpy(b->in + b->off + b->len, p, n);
+            b->len = (uint16_t)(b->len + n);
             lua_pushboolean(L, 1);
             return 1;
         }
-        ok = to_block(L, 1, b, b->v.len) == 0;
+        ok = to_block(L, 1, b) == 0;
         p = self && ok ? bytes(b) : p;
     }
     ok = ok && nl_buf_append(&b->v, p, n) == 0;
@@ -287,21 +306,36 @@ static int buffer_append(lua_State *L)
     return 1;
 }
 
+static void empty_out(nl_lctx *lc, lbuf *b)
+{
+    if (b->full) {
+        nl_buf_clear(&b->v);
+        account(lc, b);
+    } else {
+        b->off = b->len = 0;
+    }
+}
+
 static int buffer_split(lua_State *L)
 {
     nl_lctx *lc = nl_lctx_of(L);
     lbuf *b = check(L, 1);
-    size_t n = lua_isnoneornil(L, 2) ? b->v.len : check_size(L, 2);
-    n = n < b->v.len ? n : b->v.len;
-    if (!b->v.block || n <= NL_BUFFER_SMALL) {
+    size_t n = lua_isnoneornil(L, 2) ? length(b) : check_size(L, 2);
+    n = n < length(b) ? n : length(b);
+    if (n <= NL_BUFFER_SMALL) {
         lbuf *front = push_small(L, lc, n);
+        n = n < length(b) ? n : length(b); /* making it may have run a finalizer of the script */
         memcpy(front->in, bytes(b), n);
-        front->v.len = (uint32_t)n;
-        b->v.off += (uint32_t)n;
-        b->v.len -= (uint32_t)n;
-        if (b->v.len == 0) {
-            nl_buf_clear(&b->v);
-            account(lc, b);
+        front->len = (uint16_t)n;
+        if (b->full) {
+            b->v.off += (uint32_t)n;
+            b->v.len -= (uint32_t)n;
+        } else {
+            b->off = (uint16_t)(b->off + n);
+            b->len = (uint16_t)(b->len - n);
+        }
+        if (length(b) == 0) {
+            empty_out(lc, b);
         }
         return 1;
     }
@@ -315,22 +349,20 @@ static int buffer_split(lua_State *L)
 
 static int buffer_clear(lua_State *L)
 {
-    lbuf *b = check(L, 1);
-    nl_buf_clear(&b->v);
-    account(nl_lctx_of(L), b);
+    empty_out(nl_lctx_of(L), check(L, 1));
     return 0;
 }
 
 static int buffer_length(lua_State *L)
 {
-    lua_pushinteger(L, (lua_Integer)check(L, 1)->v.len);
+    lua_pushinteger(L, (lua_Integer)length(check(L, 1)));
     return 1;
 }
 
 static int buffer_unfill(lua_State *L)
 {
     lbuf *b = check(L, 1);
-    size_t n = b->v.block ? nl_buf_unfill(&b->v) : (size_t)b->room - b->v.len;
+    size_t n = b->full ? nl_buf_unfill(&b->v) : (size_t)b->room - b->len;
     lua_pushinteger(L, b->released ? 0 : (lua_Integer)n);
     return 1;
 }
@@ -344,9 +376,9 @@ static int buffer_find(lua_State *L)
     const char *what = nl_check_bytes(L, 2, &m, &ignored);
     lua_Number init = luaL_optnumber(L, 3, 1);
     luaL_argcheck(L, init == init, 3, "position expected");
-    double from = init < 0 ? ceil(init) + b->v.len : floor(init) - 1;
+    double from = init < 0 ? ceil(init) + length(b) : floor(init) - 1;
     from = from < 0 ? 0 : from;
-    int64_t at = from > b->v.len ? -1 : nl_bytes_find(bytes(b), b->v.len, what, m, (size_t)from);
+    int64_t at = from > length(b) ? -1 : nl_bytes_find(bytes(b), length(b), what, m, (size_t)from);
     if (at < 0) {
         lua_pushnil(L);
     } else {
@@ -355,10 +387,24 @@ static int buffer_find(lua_State *L)
     return 1;
 }
 
+/* Pushes b's bytes as a string.  That may run finalizers of the script, which may change b. */
+static void push_string(lua_State *L, const lbuf *b)
+{
+    if (b->full) {
+        nl_buf held =
+            nl_buf_share(&b->v); /* lost if there is no memory for the string, but then the context ends */
+        lua_pushlstring(L, (const char *)nl_buf_data(&held), held.len);
+        nl_buf_release(&held);
+    } else {
+        char copy[NL_BUFFER_SMALL];
+        memcpy(copy, bytes(b), b->len);
+        lua_pushlstring(L, copy, b->len);
+    }
+}
+
 static int buffer_tostring(lua_State *L)
 {
-    lbuf *b = check(L, 1);
-    lua_pushlstring(L, (const char *)bytes(b), b->v.len);
+    push_string(L, check(L, 1));
     return 1;
 }
 
@@ -371,20 +417,29 @@ static int buffer_valid(lua_State *L)
 static int buffer_release(lua_State *L)
 {
     lbuf *b = check(L, 1);
-    nl_buf_release(&b->v);
+    if (b->full) {
+        nl_buf_release(&b->v);
+        account(nl_lctx_of(L), b);
+    } else {
+        b->room = b->off = b->len = 0;
+    }
     b->released = true;
-    account(nl_lctx_of(L), b);
     return 0;
 }
 
 /* a .. b where either is a buffer: a string. */
 static int buffer_concat(lua_State *L)
 {
+    nl_lctx *lc = nl_lctx_of(L);
     for (int arg = 1; arg <= 2; arg++) {
-        size_t n;
-        nl_buf *ignored;
-        const char *p = nl_check_bytes(L, arg, &n, &ignored);
-        lua_pushlstring(L, p, n);
+        const lbuf *b = test(L, lc, arg);
+        if (b) {
+            push_string(L, b);
+        } else if (lua_isstring(L, arg)) {
+            lua_pushvalue(L, arg);
+        } else {
+            return luaL_typerror(L, arg, "string or buffer");
+        }
     }
     lua_concat(L, 2);
     return 1;

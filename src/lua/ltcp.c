@@ -29,12 +29,9 @@ nl_lsock *nl_lsock_push(lua_State *L, nl_lctx *lc, nl_tcp *t)
         nl_tcp_close(lc->io.opening);
     }
     lc->io.opening = t;
-    nl_lsock *so = lua_newuserdata(L, sizeof *so);
+    nl_lsock *so = nl_lua_newuserdata(L, sizeof *so, lc->io.sock_ref);
     memset(so, 0, sizeof *so);
     so->fn = so->self = NL_NOREF;
-    nl_list_init(&so->u.all);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, lc->io.sock_ref);
-    lua_setmetatable(L, -2);
     lc->io.opening = NULL;
 
     so->tcp = t;
@@ -47,13 +44,7 @@ nl_lsock *nl_lsock_push(lua_State *L, nl_lctx *lc, nl_tcp *t)
 
 nl_lsock *nl_lsock_test(lua_State *L, nl_lctx *lc, int arg)
 {
-    void *p = lua_touserdata(L, arg);
-    if (!p || !lua_getmetatable(L, arg)) {
-        return NULL;
-    }
-    const void *mt = lua_topointer(L, -1);
-    lua_pop(L, 1);
-    return mt == lc->io.sock ? p : NULL;
+    return nl_lua_testudata(L, arg, lc->io.sock);
 }
 
 nl_lsock *nl_lsock_check(lua_State *L, int arg)

@@ -74,7 +74,7 @@ static void push(lua_State *L, nl_lctx *lc, nl_lsock *so, piece *p)
         nl_push_err(L, p->err);
         return;
     }
-    lua_pushboolean(L, 1);
+    nl_lua_pushboolean(L, 1);
     if (so->u.listener) {
         nl_lsock_push(L, lc, p->conn);
     } else if (p->buf.block) {
@@ -227,7 +227,7 @@ static int ask(lua_State *L, bool listener)
 {
     nl_lctx *lc = nl_lctx_of(L);
     nl_lsock *so = nl_lsock_check_kind(L, 1, listener);
-    switch (lua_type(L, 2)) {
+    switch (nl_lua_type(L, 2)) {
     case LUA_TNONE:
         return wait_for_piece(L, lc, so, -1);
     case LUA_TNIL:

@@ -210,14 +210,14 @@ int nl_ltcp_write(lua_State *L)
     nl_lctx *lc = nl_lctx_of(L);
     target t = {.so = nl_lsock_test(L, lc, 1)};
     if (nl_unlikely(!t.so || t.so->u.listener)) {
-        if (lua_type(L, 1) == LUA_TNUMBER) {
+        if (nl_lua_type(L, 1) == LUA_TNUMBER) {
             t.fd = check_fd(L, 1);
         } else {
             nl_lsock_check_kind(L, 1, false); /* raises */
         }
     }
     t.p = nl_check_bytes(L, 2, &t.n, &t.buf);
-    int err, mode = lua_type(L, 3);
+    int err, mode = nl_lua_type(L, 3);
     nl_lwrite *op;
     if (mode == LUA_TFUNCTION) {
         nl_wait *w = nl_wait_callback(L, NL_WAIT_WRITE, 3, 1, 2);
@@ -233,7 +233,7 @@ int nl_ltcp_write(lua_State *L)
     if (mode > LUA_TNIL && mode != LUA_TBOOLEAN) {
         return luaL_typerror(L, 3, "function or boolean");
     }
-    if (lua_toboolean(L, 3)) {
+    if (nl_lua_toboolean(L, 3)) {
         nl_block_check(L);
         err = send_and_tell(lc, &t, &op);
         if (err) {
@@ -246,6 +246,6 @@ int nl_ltcp_write(lua_State *L)
     if (nl_unlikely(err)) {
         return nl_push_err(L, -err);
     }
-    lua_pushboolean(L, 1);
+    nl_lua_pushboolean(L, 1);
     return 1;
 }

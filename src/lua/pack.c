@@ -270,7 +270,7 @@ static bool pack_table(builder *b, int idx)
     return true;
 }
 
-static bool pack_buffer(builder *b, nl_buf *v)
+static bool pack_buffer(builder *b, const nl_buf *v)
 {
     if (!reserve(b, 1 + sizeof(buf_record))) {
         return false;
@@ -339,7 +339,7 @@ static bool pack_value(builder *b, int idx)
     case LUA_TTABLE:
         return pack_table(b, idx);
     case LUA_TUSERDATA: {
-        nl_buf *v = nl_buffer_test(L, idx);
+        const nl_buf *v = nl_buffer_test(L, idx);
         return v ? pack_buffer(b, v) : refuse_type(b, idx, "is ");
     }
     case LUA_TCDATA_:
