@@ -27,7 +27,7 @@ void nl_free(void *p);
 void *nl_calloc_aligned(size_t n) __attribute__((malloc, returns_nonnull));
 void nl_free_aligned(void *p);
 
-#define NL_POOL_MAX 1024
+#define NL_POOL_MAX 2048
 #define NL_POOL_BATCH 64
 
 /* A block of at least n bytes, 16-aligned, not zeroed.  n > NL_POOL_MAX falls through to malloc. */

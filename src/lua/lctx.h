@@ -304,8 +304,8 @@ void nl_ltcp_close_all(nl_lctx *lc);
  * lib_buffer.c: pushes a new buffer object. Small byte runs live inside the userdata.  Making it may run
  * finalizers of the script, so data must not be memory that a closed socket gives up.
  */
-#define NL_BUFFER_SMALL 256
-void nl_buffer_push(lua_State *L, const void *data, size_t n);
+#define NL_BUFFER_SMALL 1024
+void nl_buffer_push(lua_State *L, nl_lctx *lc, const void *data, size_t n);
 /* The same taking over a view (its reference). */
 void nl_buffer_push_buf(lua_State *L, nl_buf *b);
 /* The buffer at idx as a view to share, or NULL if it is none.  The bytes of a small one move to a block first. */

@@ -152,9 +152,8 @@ static int no_memory(lua_State *L)
 
 /* --- for the other libraries ---------------------------------------------------------- */
 
-void nl_buffer_push(lua_State *L, const void *data, size_t n)
+void nl_buffer_push(lua_State *L, nl_lctx *lc, const void *data, size_t n)
 {
-    nl_lctx *lc = nl_lctx_of(L);
     if (nl_likely(n <= NL_BUFFER_SMALL)) {
         lbuf *b = push_small(L, lc, n);
         memcpy(b->in, data, n);

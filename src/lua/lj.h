@@ -228,6 +228,19 @@ static inline void nl_lua_setref(lua_State *L, int n)
     }
 }
 
+/* Pushes on L element n of the table at index 1 of from, a stack of the same state. */
+static inline void nl_lua_getfrom(lua_State *L, lua_State *from, int n)
+{
+    const GCtab *t = tabV(from->base);
+    if (nl_likely((uint32_t)n < t->asize)) {
+        *L->top = tvref(t->array)[n];
+        nl_lua_pushed(L);
+    } else {
+        lua_rawgeti(from, 1, n);
+        nl_lua_xmove1(from, L);
+    }
+}
+
 /* --- userdata ------------------------------------------------------------------------------ */
 
 /* A new userdata whose metatable is what the registry has at n. */
@@ -325,6 +338,14 @@ static inline void *nl_lua_testudata(lua_State *L, int i, const void *mt)
     const void *its = lua_topointer(L, -1);
     lua_pop(L, 1);
     return its == mt ? p : NULL;
+}
+
+static inline void nl_lua_getfrom(lua_State *L, lua_State *from, int n)
+{
+    lua_rawgeti(from, 1, n);
+    if (from != L) {
+        lua_xmove(from, L, 1);
+    }
 }
 
 static inline void *nl_lua_newuserdata(lua_State *L, size_t size, int n)

@@ -42,11 +42,6 @@ nl_lsock *nl_lsock_push(lua_State *L, nl_lctx *lc, nl_tcp *t)
     return so;
 }
 
-nl_lsock *nl_lsock_test(lua_State *L, nl_lctx *lc, int arg)
-{
-    return nl_lua_testudata(L, arg, lc->io.sock);
-}
-
 nl_lsock *nl_lsock_check(lua_State *L, int arg)
 {
     nl_lsock *so = nl_lsock_test(L, nl_lctx_of(L), arg);

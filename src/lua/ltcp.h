@@ -66,7 +66,10 @@ static inline void nl_ring_remove(nl_list **ring, nl_list *node)
 /* Pushes an object for t, whose owner is this context; takes t over. */
 nl_lsock *nl_lsock_push(lua_State *L, nl_lctx *lc, nl_tcp *t);
 /* The socket at index arg, closed or not, or NULL. */
-nl_lsock *nl_lsock_test(lua_State *L, nl_lctx *lc, int arg);
+static inline nl_lsock *nl_lsock_test(lua_State *L, const nl_lctx *lc, int arg)
+{
+    return nl_lua_testudata(L, arg, lc->io.sock);
+}
 /* The same; raises for anything else. */
 nl_lsock *nl_lsock_check(lua_State *L, int arg);
 /* The same for a connection or for a listener only. */

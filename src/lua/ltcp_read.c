@@ -80,7 +80,7 @@ static void push(lua_State *L, nl_lctx *lc, nl_lsock *so, piece *p)
     } else if (p->buf.block) {
         nl_buffer_push_buf(L, &p->buf);
     } else {
-        nl_buffer_push(L, p->small, p->len);
+        nl_buffer_push(L, lc, p->small, p->len);
     }
 }
 
@@ -140,15 +140,13 @@ static void call_back(nl_lctx *lc, nl_lsock *so, piece *p)
 {
     nl_co *co = nl_co_get(lc);
     lua_State *L = co->L;
+    co->of = callback_id(so);
     nl_ref_push(lc, L, so->fn);
-    push(L, lc, so, p);
-    nl_ref_push(lc, L, so->self);
-    if (so->tcp) { /* making the result may have run finalizers of the script */
-        co->of = callback_id(so);
-    }
     if (p->err && p->last) {
         nl_lsock_disarm(lc, so);
     }
+    push(L, lc, so, p); /* may run finalizers of the script, which close the socket or set another callback */
+    nl_ref_push(lc, L, so->self);
     nl_co_run(co, 3);
 }
 

@@ -127,12 +127,8 @@ void nl_ref_push_slow(nl_lctx *lc, lua_State *L, int ref)
         return;
     }
     if (nl_likely(ref < LOW)) {
-        lua_rawgeti(L, LUA_REGISTRYINDEX, ref);
-        return;
-    }
-    lua_State *M = lc->refs->R;
-    lua_rawgeti(M, 1, ref - LOW + 1);
-    if (L != M) {
-        lua_xmove(M, L, 1);
+        nl_lua_getref(L, ref);
+    } else {
+        nl_lua_getfrom(L, lc->refs->R, ref - LOW + 1);
     }
 }

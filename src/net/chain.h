@@ -42,13 +42,14 @@ typedef struct nl_chain {
     bool abort : 1;    /* the time for closing is over */
     bool done : 1;     /* the descriptor is closed; flushing stays set */
     uint16_t err;      /* sticky: the (positive) error that ended writing; nothing is appended any more */
+    uint16_t burst;    /* how much went last time, or some of that: a guess at how much will come */
     nl_chunk *first, *last;
     uint64_t added, taken; /* byte positions since the start */
     nl_wreq *wreqs;        /* the last one; they are a ring, its next is the first */
 } nl_chain;
 
 /* Payloads up to this are copied beside their head; longer ones are shared or put into a block of their own. */
-#define NL_CHAIN_INLINE 512
+#define NL_CHAIN_INLINE 1024
 
 /* No lock. */
 void nl_chain_init(nl_chain *c);

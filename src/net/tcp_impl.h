@@ -81,6 +81,7 @@ struct nl_tcp {
 typedef struct nl_tcp_worker {
     nl_alignas_line nl_tcp *reader; /* its input stands in the scratch, at off, len bytes; NULL: nobody's */
     uint32_t off, len;
+    unsigned char *scratch; /* nl_worker_scratch(), once it has been used */
     nl_block *handed; /* bytes that the last nl_tcp_read handed out lie in it; freed at the next chance */
     nl_tcp *dirty_first, *dirty_last;
     unsigned dirty_count;

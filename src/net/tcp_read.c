@@ -34,7 +34,7 @@ static void vacate_scratch(nl_tcp_worker *w)
         s->rerr = ENOMEM;
         return;
     }
-    memcpy(s->u.in.kept.block->data, nl_worker_scratch() + w->off, w->len);
+    memcpy(s->u.in.kept.block->data, w->scratch + w->off, w->len);
     s->u.in.kept.off = 0;
     s->u.in.kept.len = w->len;
 }
@@ -71,7 +71,7 @@ static const unsigned char *window(const nl_tcp_worker *w, const nl_tcp *s, uint
 {
     if (w->reader == s) {
         *n = w->len;
-        return nl_worker_scratch() + w->off;
+        return w->scratch + w->off;
     }
     *n = s->u.in.kept.len;
     return s->u.in.kept.block ? s->u.in.kept.block->data + s->u.in.kept.off : NULL;
@@ -122,7 +122,10 @@ static int end_of_stream(nl_tcp *s)
 /* Room in the scratch behind s's window, which is moved there; all of it is s's then. */
 static unsigned char *room_in_scratch(nl_tcp_worker *w, nl_tcp *s, uint32_t *room)
 {
-    unsigned char *scratch = nl_worker_scratch();
+    if (!w->scratch) {
+        w->scratch = nl_worker_scratch();
+    }
+    unsigned char *scratch = w->scratch;
     if (w->reader != s) {
         vacate_scratch(w);
         w->reader = s;
@@ -267,9 +270,35 @@ static int hand_out(nl_tcp_worker *w, nl_tcp *s, const unsigned char *p, uint32_
     return 1;
 }
 
+/* A whole frame that stands in the scratch and is to be handed out in place, as most are. */
+static inline bool next_in_scratch(nl_tcp_worker *w, const nl_tcp *s, const unsigned char **data,
+                                   uint32_t *len, uint32_t longest)
+{
+    const nl_frame_opt *o = &s->u.in.opt;
+    if (w->reader != s || o->head_bytes == 0 || w->len < o->head_bytes) {
+        return false;
+    }
+    const unsigned char *p = w->scratch + w->off;
+    uint32_t n = nl_frame_get(p, o), whole = n + o->head_bytes;
+    if (n > longest || n > nl_frame_max(o) || whole > w->len) {
+        return false;
+    }
+    w->off += whole;
+    w->len -= whole;
+    if (w->len == 0) {
+        w->reader = NULL;
+    }
+    *data = p + o->head_bytes;
+    *len = n;
+    return true;
+}
+
 int nl_tcp_read_buf(nl_tcp *s, const unsigned char **data, uint32_t *len, nl_buf *out)
 {
     nl_tcp_worker *w = nl_tcp_self();
+    if (nl_likely(next_in_scratch(w, s, data, len, out ? NL_TCP_BLOCK_MIN : NL_SCRATCH_SIZE))) {
+        return 1;
+    }
     free_handed(w);
     for (;;) {
         uint32_t n, total = 0;

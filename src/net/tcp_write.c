@@ -235,9 +235,9 @@ static int view_of(nl_buf *out, const void *p, size_t n, const nl_buf *buf)
     return 0;
 }
 
-static int queue(nl_tcp *s, const nl_frame_opt *opt, uint64_t caller, const void *p, size_t n,
-                 const nl_buf *buf, nl_wreq *req)
+static int queue(nl_tcp *s, uint64_t caller, const void *p, size_t n, const nl_buf *buf, nl_wreq *req)
 {
+    const nl_frame_opt *opt = &s->wopt;
     if (buf) {
         p = nl_buf_data(buf);
         n = buf->len;
@@ -294,7 +294,7 @@ static int queue(nl_tcp *s, const nl_frame_opt *opt, uint64_t caller, const void
 
 int nl_tcp_write(nl_tcp *s, const void *p, size_t n, const nl_buf *buf, nl_wreq *req)
 {
-    return queue(s, &s->wopt, s->owner, p, n, buf, req); /* the options are the caller's own */
+    return queue(s, s->owner, p, n, buf, req);
 }
 
 int nl_tcp_write_shared(uint64_t id, uint64_t caller, const void *p, size_t n, const nl_buf *buf,
@@ -309,7 +309,6 @@ int nl_tcp_write_shared(uint64_t id, uint64_t caller, const void *p, size_t n, c
     }
     nl_spin_lock(&s->chain.lock); /* orders the reading of the options after wshared was set */
     int err = refused(s, caller);
-    nl_frame_opt opt = err ? (nl_frame_opt){0} : s->wopt;
     nl_spin_unlock(&s->chain.lock);
-    return err ? err : queue(s, &opt, caller, p, n, buf, req);
+    return err ? err : queue(s, caller, p, n, buf, req);
 }

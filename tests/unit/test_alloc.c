@@ -277,7 +277,7 @@ Test(pool, an_ended_threads_stock_is_used_again)
 }
 
 /* A thread that ends early must not keep the rest of its slab: it is cut up and handed on. */
-enum { TAIL = 60 };
+enum { TAIL = 60 * 1024 / NL_POOL_MAX };
 static uintptr_t first_block, tail_block[TAIL];
 
 static void one_small_block(void *arg)

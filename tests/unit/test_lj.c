@@ -141,6 +141,20 @@ Test(lj, registry, .init = open_state, .fini = close_state)
     nl_lua_getref(L, 1000);
     cr_assert(lua_isnil(L, -1));
     cr_assert_eq(lua_gettop(L), 1);
+    lua_State *other = lua_newthread(L);
+    lua_createtable(other, 4, 0);
+    for (int i = 1; i <= 20; i += 3) {
+        lua_pushnumber(other, i);
+        lua_rawseti(other, 1, i);
+        nl_lua_getfrom(L, other, i);
+        nl_lua_getfrom(other, other, i);
+        cr_assert(lua_tonumber(L, -1) == i && lua_tonumber(other, -1) == i);
+        lua_pop(L, 1);
+        lua_pop(other, 1);
+    }
+    nl_lua_getfrom(L, other, 1000);
+    cr_assert(lua_isnil(L, -1) && lua_gettop(other) == 1);
+    lua_pop(L, 2);
     /* What is only in the registry survives a collector that has passed the registry already. */
     lua_gc(L, LUA_GCSETPAUSE, 100);
     for (int i = 0; i < 20000; i++) {
