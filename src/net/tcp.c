@@ -150,14 +150,26 @@ static void io(uint64_t tag, unsigned events)
 
 /* A message that has dirtied more sockets than this sends at the end of the dispatch: the next may add to them. */
 #define FEW 4
+/*
+ * What short messages of one dispatch have written leaves for so many sockets at a time: where the peers are on the same
+ * machine, each send may wake one that then sleeps again at once, so sends that follow each other closely cost less.
+ */
+#define TOGETHER 8
+#define SHORT_NS 50000
 
 static void flush(int worker, bool end)
 {
     nl_tcp_worker *w = &nl_tcp_workers[worker];
-    if (end || w->dirty_count <= FEW) {
+    w->fan_out |= w->dirty_count - w->dirty_before > FEW;
+    w->dirty_before = w->dirty_count;
+    if (!end && !w->fan_out) {
+        int64_t now = nl_now_ns();
+        if (w->dirty_count >= TOGETHER || now - w->flush_asked > SHORT_NS) {
+            nl_tcp_flush_dirty(w);
+        }
+        w->flush_asked = now;
+    } else if (end) {
         nl_tcp_flush_dirty(w);
-    }
-    if (end) {
         nl_tcp_vacate(w);
         if (w->dirty_first) {
             nl_sched_want_flush(); /* sockets that have had their share: a worker does not sleep before this call */

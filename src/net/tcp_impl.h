@@ -85,6 +85,9 @@ typedef struct nl_tcp_worker {
     nl_block *handed; /* bytes that the last nl_tcp_read handed out lie in it; freed at the next chance */
     nl_tcp *dirty_first, *dirty_last;
     unsigned dirty_count;
+    unsigned dirty_before; /* when the flush hook was called last */
+    bool fan_out;          /* one message has dirtied many */
+    int64_t flush_asked;   /* when that was, in a dispatch */
 } nl_tcp_worker;
 
 extern nl_tcp_worker *nl_tcp_workers;

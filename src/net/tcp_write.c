@@ -170,7 +170,8 @@ void nl_tcp_flush_dirty(nl_tcp_worker *w)
 {
     nl_tcp *s = w->dirty_first;
     w->dirty_first = w->dirty_last = NULL; /* what is added meanwhile waits for the next round */
-    w->dirty_count = 0;
+    w->dirty_count = w->dirty_before = 0;
+    w->fan_out = false;
     while (s) {
         nl_tcp *next = s->dirty_next;
         nl_chain *c = &s->chain;
