@@ -16,6 +16,7 @@
 
 #define nl_likely(x) __builtin_expect(!!(x), 1)
 #define nl_unlikely(x) __builtin_expect(!!(x), 0)
+#define nl_noinline __attribute__((noinline)) /* keeps a slow half out of the registers of the fast one */
 #define NL_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #define NL_CACHELINE 64
 #define nl_alignas_line _Alignas(NL_CACHELINE)

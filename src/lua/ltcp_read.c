@@ -10,18 +10,19 @@
  */
 #include "lua/ltcp.h"
 
-#include <string.h>
-
 /* --- what arrives ------------------------------------------------------------------------- */
 
-/* A frame, a run of bytes, a connection, or an error.  Nothing in it belongs to the socket any more. */
+/*
+ * A frame, a run of bytes, a connection, or an error.  It is good whatever becomes of the socket; data until somebody reads
+ * again, which finalizers cannot: a read in one raises.
+ */
 typedef struct piece {
-    int err;      /* positive; 0: one of the following */
-    bool last;    /* err ends reading */
-    nl_tcp *conn; /* accepted */
-    uint32_t len; /* of small, unless buf has the bytes */
+    int err;                   /* positive; 0: one of the following */
+    bool last;                 /* err ends reading */
+    nl_tcp *conn;              /* accepted */
+    const unsigned char *data; /* at most NL_BUFFER_SMALL bytes; NULL: buf has them */
+    uint32_t len;
     nl_buf buf;
-    unsigned char small[NL_BUFFER_SMALL];
 } piece;
 
 static bool take_connection(nl_lsock *so, piece *p)
@@ -37,22 +38,20 @@ static bool take_connection(nl_lsock *so, piece *p)
 
 static bool take_bytes(nl_lsock *so, piece *p)
 {
-    const unsigned char *data;
     p->buf = nl_buf_empty();
-    int r = nl_tcp_read_buf(so->tcp, &data, &p->len, &p->buf);
+    int r = nl_tcp_read_buf(so->tcp, &p->data, &p->len, &p->buf);
     if (nl_unlikely(r <= 0)) {
         p->err = -r;
         p->last = true;
         return r != NL_AGAIN;
     }
     p->err = 0;
-    if (nl_likely(p->len <= sizeof p->small)) {
-        if (data) {
-            memcpy(p->small, data, p->len);
+    if (nl_unlikely(p->data && p->len > NL_BUFFER_SMALL)) {
+        if (nl_buf_append(&p->buf, p->data, p->len) < 0) {
+            p->err = ENOMEM;
+            p->last = true;
         }
-    } else if (data && nl_buf_append(&p->buf, data, p->len) < 0) {
-        p->err = ENOMEM;
-        p->last = true;
+        p->data = NULL;
     }
     return true;
 }
@@ -77,10 +76,10 @@ static void push(lua_State *L, nl_lctx *lc, nl_lsock *so, piece *p)
     nl_lua_pushboolean(L, 1);
     if (so->u.listener) {
         nl_lsock_push(L, lc, p->conn);
-    } else if (p->buf.block) {
-        nl_buffer_push_buf(L, &p->buf);
+    } else if (nl_likely(p->data != NULL)) {
+        nl_buffer_push(L, lc, p->data, p->len);
     } else {
-        nl_buffer_push(L, lc, p->small, p->len);
+        nl_buffer_push_buf(L, &p->buf);
     }
 }
 

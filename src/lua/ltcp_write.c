@@ -204,11 +204,24 @@ static void await(lua_State *L, nl_lctx *lc, nl_lwrite *op, nl_wait *w)
     }
 }
 
+static inline int write_result(lua_State *L, int err)
+{
+    if (nl_unlikely(err)) {
+        return nl_push_err(L, -err);
+    }
+    nl_lua_pushboolean(L, 1);
+    return 1;
+}
+
 /* write(socket_or_fd, string_or_buffer[, callback or safety]) */
 int nl_ltcp_write(lua_State *L)
 {
     nl_lctx *lc = nl_lctx_of(L);
     target t = {.so = nl_lsock_test(L, lc, 1)};
+    if (nl_likely(t.so && t.so->tcp && !t.so->u.listener && nl_lua_gettop(L) == 2)) { /* most calls */
+        t.p = nl_check_bytes(L, 2, &t.n, &t.buf);
+        return write_result(L, nl_tcp_write(t.so->tcp, t.p, t.n, t.buf, NULL));
+    }
     if (nl_unlikely(!t.so || t.so->u.listener)) {
         if (nl_lua_type(L, 1) == LUA_TNUMBER) {
             t.fd = check_fd(L, 1);
@@ -242,10 +255,5 @@ int nl_ltcp_write(lua_State *L)
         await(L, lc, op, nl_block_wait(L, NL_WAIT_WRITE));
         return nl_park(L);
     }
-    err = send_to(lc, &t, NULL);
-    if (nl_unlikely(err)) {
-        return nl_push_err(L, -err);
-    }
-    nl_lua_pushboolean(L, 1);
-    return 1;
+    return write_result(L, send_to(lc, &t, NULL));
 }

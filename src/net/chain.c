@@ -12,14 +12,6 @@
 
 #include <string.h>
 
-struct nl_chunk {
-    nl_chunk *next;
-    uint16_t cap, start, end; /* own bytes: data[start..end) of cap are still to go */
-    uint16_t size;            /* of the allocation */
-    nl_buf view;              /* follows the own bytes; block NULL: none, and own bytes may still be added */
-    unsigned char data[];
-};
-
 #define CHUNK_SIZE_REF 64 /* of one that holds a head and a view: a broadcast makes many */
 /* Room in one that gathers short writes, the first time and at most. */
 #define BURST_FIRST 512
@@ -58,29 +50,12 @@ static nl_chunk *add_gathering_chunk(nl_chain *c, size_t n)
     return add_chunk(c, (unsigned)(sizeof(nl_chunk) + room + 63) & ~63u);
 }
 
-static inline void put(nl_chunk *k, const void *p, size_t n)
+static void put(nl_chunk *k, const void *p, size_t n)
 {
-    memcpy(k->data + k->end, p, n);
-    k->end = (uint16_t)(k->end + n);
-}
-
-static inline void put_head(nl_chunk *k, const void *head, unsigned n)
-{
-    unsigned char *to = k->data + k->end;
-    switch (n) { /* lengths known to the compiler: no calls */
-    case 4:
-        memcpy(to, head, 4);
-        break;
-    case 2:
-        memcpy(to, head, 2);
-        break;
-    case 1:
-        memcpy(to, head, 1);
-        break;
-    default:
-        memcpy(to, head, n);
-        break;
+    if (n == 0) {
+        return;
     }
+    memcpy(k->data + k->end, p, n);
     k->end = (uint16_t)(k->end + n);
 }
 
@@ -91,31 +66,28 @@ static size_t room(const nl_chain *c)
     return k && !k->view.block ? (size_t)(k->cap - k->end) : 0;
 }
 
-void nl_chain_add_copy(nl_chain *c, const void *head, unsigned head_n, const void *p, size_t n)
+/* Fills the last chunk, and goes on in a new one. */
+void nl_chain_add_copy_slow(nl_chain *c, const void *head, unsigned head_n, const void *p, size_t n)
 {
-    nl_debug_assert(head_n <= 4 && n <= NL_CHAIN_INLINE, "longer runs are added as views");
+    if (head_n + n == 0) {
+        return;
+    }
     c->added += head_n + n;
     nl_chunk *k = c->last;
     size_t left = room(c);
-    if (nl_unlikely(left < head_n)) {
+    if (left < head_n || left == 0) {
         k = add_gathering_chunk(c, head_n + n);
         left = k->cap;
     }
-    if (head_n) {
-        put_head(k, head, head_n);
-        left -= head_n;
-    }
-    if (nl_unlikely(n > left)) {
-        if (left) {
-            put(k, p, left);
-        }
+    nl_chunk_put_head(k, head, head_n);
+    left -= head_n;
+    if (n > left) {
+        put(k, p, left);
         k = add_gathering_chunk(c, n - left);
         p = (const unsigned char *)p + left;
         n -= left;
     }
-    if (n) {
-        put(k, p, n);
-    }
+    put(k, p, n);
 }
 
 void nl_chain_add_buf(nl_chain *c, const void *head, unsigned head_n, nl_buf b)
@@ -131,7 +103,7 @@ void nl_chain_add_buf(nl_chain *c, const void *head, unsigned head_n, nl_buf b)
     if (!k || k->view.block || room(c) < head_n) {
         k = add_chunk(c, CHUNK_SIZE_REF);
     }
-    put_head(k, head, head_n);
+    nl_chunk_put_head(k, head, head_n);
     k->view = b;
 }
 

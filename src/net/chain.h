@@ -15,6 +15,8 @@
 #ifndef NL_CHAIN_H
 #define NL_CHAIN_H
 
+#include <string.h>
+
 #include "base/spin.h"
 #include "net/buffer.h"
 #include "reactor/sock.h"
@@ -29,7 +31,14 @@ typedef struct nl_wreq {
     struct nl_wreq *next;
 } nl_wreq;
 
-typedef struct nl_chunk nl_chunk;
+/* Some bytes of its own, then perhaps a view of a block. */
+typedef struct nl_chunk {
+    struct nl_chunk *next;
+    uint16_t cap, start, end; /* own bytes: data[start..end) of cap are still to go */
+    uint16_t size;            /* of the allocation */
+    nl_buf view;              /* follows the own bytes; block NULL: none, and own bytes may still be added */
+    unsigned char data[];
+} nl_chunk;
 
 typedef struct nl_chain {
     nl_spin lock;
@@ -60,7 +69,7 @@ static inline uint64_t nl_chain_queued(const nl_chain *c)
 }
 
 /* Appends head (0..4 bytes) and n <= NL_CHAIN_INLINE bytes, copied. */
-void nl_chain_add_copy(nl_chain *c, const void *head, unsigned head_n, const void *p, size_t n);
+static inline void nl_chain_add_copy(nl_chain *c, const void *head, unsigned head_n, const void *p, size_t n);
 /* Appends head and a view, whose reference the chain takes over. */
 void nl_chain_add_buf(nl_chain *c, const void *head, unsigned head_n, nl_buf b);
 /*
@@ -81,5 +90,44 @@ nl_wreq *nl_chain_clear(nl_chain *c, nl_chunk **done);
 void nl_chunks_free(nl_chunk *done);
 /* Asks to be told when all that is queued now is gone; false: it is already. */
 bool nl_chain_request(nl_chain *c, nl_wreq *r);
+
+/* --- The fast path ----------------------------------------------------------------------- */
+
+void nl_chain_add_copy_slow(nl_chain *c, const void *head, unsigned head_n, const void *p, size_t n);
+
+static inline void nl_chunk_put_head(nl_chunk *k, const void *head, unsigned n)
+{
+    unsigned char *to = k->data + k->end;
+    switch (n) { /* lengths known to the compiler: no calls */
+    case 4:
+        memcpy(to, head, 4);
+        break;
+    case 2:
+        memcpy(to, head, 2);
+        break;
+    default:
+        memcpy(to, head, n);
+        break;
+    }
+    k->end = (uint16_t)(k->end + n);
+}
+
+static inline void nl_chain_add_copy(nl_chain *c, const void *head, unsigned head_n, const void *p, size_t n)
+{
+    nl_debug_assert(head_n <= 4 && n <= NL_CHAIN_INLINE, "longer runs are added as views");
+    nl_chunk *k = c->last;
+    if (nl_unlikely(!k || k->view.block || (size_t)(k->cap - k->end) < head_n + n)) {
+        nl_chain_add_copy_slow(c, head, head_n, p, n);
+        return;
+    }
+    c->added += head_n + n;
+    if (head_n) {
+        nl_chunk_put_head(k, head, head_n);
+    }
+    if (n) {
+        memcpy(k->data + k->end, p, n);
+        k->end = (uint16_t)(k->end + n);
+    }
+}
 
 #endif

@@ -68,8 +68,8 @@ bool nl_tcp_is_listener(const nl_tcp *s);
 
 /*
  * Next piece of input: one frame's payload, or without framing all that has arrived (≥ 1
- * byte).  1: *data, *len are valid until the next call on any socket of this worker or the
- * end of the turn, whichever is first; the caller copies.  NL_AGAIN: nothing yet, ready
+ * byte).  1: *data, *len are valid until the next one asks for input on this worker or the
+ * end of the turn, whichever is first, also if the socket is closed; the caller copies.  NL_AGAIN: nothing yet, ready
  * will be called.  -NL_EEOF, -NL_ETCPREADOVERFLOW, -ECONNRESET…: sticky.
  */
 int nl_tcp_read(nl_tcp *s, const unsigned char **data, uint32_t *len);

@@ -83,6 +83,7 @@ typedef struct nl_tcp_worker {
     uint32_t off, len;
     unsigned char *scratch; /* nl_worker_scratch(), once it has been used */
     nl_block *handed; /* bytes that the last nl_tcp_read handed out lie in it; freed at the next chance */
+    nl_block *lent;   /* likewise, but it is kept with the socket: becomes handed if that is closed now */
     nl_tcp *dirty_first, *dirty_last;
     unsigned dirty_count;
     unsigned dirty_before; /* when the flush hook was called last */

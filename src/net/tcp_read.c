@@ -60,11 +60,15 @@ bool nl_tcp_drop_input(nl_tcp *s)
         w->reader = NULL;
         return true;
     }
-    bool had = s->u.in.kept.block;
-    nl_block_unref(s->u.in.kept.block);
-    s->u.in.kept.block = NULL;
-    s->u.in.kept.len = 0;
-    return had;
+    nl_block *b = s->u.in.kept.block;
+    if (b && b == w->lent && !w->handed) {
+        w->handed = b;
+        nl_sched_want_flush(); /* frees it */
+    } else {
+        nl_block_unref(b);
+    }
+    s->u.in.kept = nl_buf_empty();
+    return b;
 }
 
 static const unsigned char *window(const nl_tcp_worker *w, const nl_tcp *s, uint32_t *n)
@@ -251,6 +255,7 @@ static int hand_out(nl_tcp_worker *w, nl_tcp *s, const unsigned char *p, uint32_
     *len = n;
     if (!out || n <= NL_TCP_BLOCK_MIN) {
         consume(w, s, skip + n);
+        w->lent = w->reader == s ? NULL : s->u.in.kept.block;
         return 1;
     }
     *data = NULL;
@@ -293,13 +298,11 @@ static inline bool next_in_scratch(nl_tcp_worker *w, const nl_tcp *s, const unsi
     return true;
 }
 
-int nl_tcp_read_buf(nl_tcp *s, const unsigned char **data, uint32_t *len, nl_buf *out)
+static nl_noinline int read_more(nl_tcp_worker *w, nl_tcp *s, const unsigned char **data, uint32_t *len,
+                                 nl_buf *out)
 {
-    nl_tcp_worker *w = nl_tcp_self();
-    if (nl_likely(next_in_scratch(w, s, data, len, out ? NL_TCP_BLOCK_MIN : NL_SCRATCH_SIZE))) {
-        return 1;
-    }
     free_handed(w);
+    w->lent = NULL;
     for (;;) {
         uint32_t n, total = 0;
         const unsigned char *p = window(w, s, &n);
@@ -324,6 +327,15 @@ int nl_tcp_read_buf(nl_tcp *s, const unsigned char **data, uint32_t *len, nl_buf
             return err;
         }
     }
+}
+
+int nl_tcp_read_buf(nl_tcp *s, const unsigned char **data, uint32_t *len, nl_buf *out)
+{
+    nl_tcp_worker *w = nl_tcp_self();
+    if (nl_likely(next_in_scratch(w, s, data, len, out ? NL_TCP_BLOCK_MIN : NL_SCRATCH_SIZE))) {
+        return 1;
+    }
+    return read_more(w, s, data, len, out);
 }
 
 int nl_tcp_read(nl_tcp *s, const unsigned char **data, uint32_t *len)

@@ -204,14 +204,11 @@ static inline int refused(const nl_tcp *s, uint64_t caller)
     return -c->err;
 }
 
-/* Lock held.  The same, or the queue is full: of what the kernel did not take, if it was ever offered. */
-static inline int refused_or_full(nl_tcp *s, uint64_t caller)
+/* Lock held.  The queue is full, but of what the kernel did not take, if it was ever offered? */
+static nl_noinline int full(nl_tcp *s, uint64_t caller)
 {
     nl_chain *c = &s->chain;
-    int err = refused(s, caller);
-    if (nl_likely(nl_chain_queued(c) < s->write_queue_max) || err) {
-        return err;
-    }
+    int err = 0;
     if (!c->blocked && !c->flushing) {
         nl_tcp_flush(s);
         nl_spin_lock(&c->lock);
@@ -219,6 +216,18 @@ static inline int refused_or_full(nl_tcp *s, uint64_t caller)
     }
     return err ? err : nl_chain_queued(c) >= s->write_queue_max ? -NL_EWQUEUEFULL : 0;
 }
+
+/* Lock held.  The same as refused, or the queue is full. */
+static inline int refused_or_full(nl_tcp *s, uint64_t caller)
+{
+    int err = refused(s, caller);
+    return nl_likely(nl_chain_queued(&s->chain) < s->write_queue_max) || err ? err : full(s, caller);
+}
+
+typedef struct head_of_frame {
+    unsigned n;
+    unsigned char bytes[4];
+} head_of_frame;
 
 /* The payload as a view, made before the lock is taken: it may take long, and it may fail. */
 static int view_of(nl_buf *out, const void *p, size_t n, const nl_buf *buf)
@@ -236,60 +245,76 @@ static int view_of(nl_buf *out, const void *p, size_t n, const nl_buf *buf)
     return 0;
 }
 
-static int queue(nl_tcp *s, uint64_t caller, const void *p, size_t n, const nl_buf *buf, nl_wreq *req)
+/* Something was appended.  Lock held, returned without. */
+static nl_noinline void appended(nl_tcp *s, nl_wreq *req)
 {
-    const nl_frame_opt *opt = &s->wopt;
-    if (buf) {
-        p = nl_buf_data(buf);
-        n = buf->len;
-    }
-    unsigned char head[4];
-    unsigned head_n = 0;
-    if (opt->head_bytes) {
-        if (n > nl_frame_max(opt)) {
-            return -NL_ETCPWRITELONG;
-        }
-        head_n = nl_frame_put(head, opt, (uint32_t)n);
-    }
     nl_chain *c = &s->chain;
-    int err;
-    if (nl_likely(n <= NL_CHAIN_INLINE)) {
-        nl_spin_lock(&c->lock);
-        err = refused_or_full(s, caller);
-        if (nl_unlikely(err)) {
-            nl_spin_unlock(&c->lock);
-            return err;
-        }
-        nl_chain_add_copy(c, head, head_n, p, n);
-    } else {
-        nl_buf view;
-        err = view_of(&view, p, n, buf);
-        if (err) {
-            return err;
-        }
-        nl_spin_lock(&c->lock);
-        err = refused_or_full(s, caller);
-        if (nl_unlikely(err)) {
-            nl_spin_unlock(&c->lock);
-            nl_buf_release(&view);
-            return err;
-        }
-        nl_chain_add_buf(c, head, head_n, view);
-    }
     bool told_later = req && nl_chain_request(c, req);
-    size_t queued = nl_chain_queued(c);
-    if (c->flushing || c->blocked || queued == 0 || (c->dirty && queued < CORK_MAX)) {
-        nl_spin_unlock(&c->lock); /* it leaves with what is under way, or waiting */
+    uint64_t queued = nl_chain_queued(c);
+    if (c->flushing || c->blocked || queued == 0) {
+        nl_spin_unlock(&c->lock); /* it leaves with what is under way */
     } else if (queued < CORK_MAX) {
         nl_tcp_dirty(s);
         nl_spin_unlock(&c->lock);
     } else {
         nl_tcp_flush(s);
     }
-    if (nl_unlikely(req && !told_later)) { /* an empty write, and nothing before it is waiting */
+    if (req && !told_later) { /* an empty write, and nothing before it is waiting */
         req->next = NULL;
         nl_wreq_finish(req, 0);
     }
+}
+
+static nl_noinline int queue_view(nl_tcp *s, uint64_t caller, const head_of_frame *head, const void *p,
+                                  size_t n, const nl_buf *buf, nl_wreq *req)
+{
+    nl_buf view;
+    int err = view_of(&view, p, n, buf);
+    if (err) {
+        return err;
+    }
+    nl_spin_lock(&s->chain.lock);
+    err = refused_or_full(s, caller);
+    if (err) {
+        nl_spin_unlock(&s->chain.lock);
+        nl_buf_release(&view);
+        return err;
+    }
+    nl_chain_add_buf(&s->chain, head->bytes, head->n, view);
+    appended(s, req);
+    return 0;
+}
+
+static inline int queue(nl_tcp *s, uint64_t caller, const void *p, size_t n, const nl_buf *buf, nl_wreq *req)
+{
+    const nl_frame_opt *opt = &s->wopt;
+    if (buf) {
+        p = nl_buf_data(buf);
+        n = buf->len;
+    }
+    head_of_frame head = {.n = 0};
+    if (opt->head_bytes) {
+        if (nl_unlikely(n > nl_frame_max(opt))) {
+            return -NL_ETCPWRITELONG;
+        }
+        head.n = nl_frame_put(head.bytes, opt, (uint32_t)n);
+    }
+    if (nl_unlikely(n > NL_CHAIN_INLINE)) {
+        return queue_view(s, caller, &head, p, n, buf, req);
+    }
+    nl_chain *c = &s->chain;
+    nl_spin_lock(&c->lock);
+    int err = refused_or_full(s, caller);
+    if (nl_unlikely(err)) {
+        nl_spin_unlock(&c->lock);
+        return err;
+    }
+    nl_chain_add_copy(c, head.bytes, head.n, p, n);
+    if (nl_likely(!req && c->dirty && nl_chain_queued(c) < CORK_MAX)) {
+        nl_spin_unlock(&c->lock); /* it leaves with what is waiting */
+        return 0;
+    }
+    appended(s, req);
     return 0;
 }
 
