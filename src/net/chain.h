@@ -99,6 +99,8 @@ static inline void nl_chunk_put_head(nl_chunk *k, const void *head, unsigned n)
 {
     unsigned char *to = k->data + k->end;
     switch (n) { /* lengths known to the compiler: no calls */
+    case 0:
+        return;
     case 4:
         memcpy(to, head, 4);
         break;
@@ -121,9 +123,7 @@ static inline void nl_chain_add_copy(nl_chain *c, const void *head, unsigned hea
         return;
     }
     c->added += head_n + n;
-    if (head_n) {
-        nl_chunk_put_head(k, head, head_n);
-    }
+    nl_chunk_put_head(k, head, head_n);
     if (n) {
         memcpy(k->data + k->end, p, n);
         k->end = (uint16_t)(k->end + n);
