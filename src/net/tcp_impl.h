@@ -69,7 +69,10 @@ struct nl_tcp {
     uint8_t kind;  /* constant */
     bool more;     /* reading: the kernel may have more without a further event */
     uint8_t state; /* of closing, linger.c */
-    bool earnest;  /* under the lock of linger.c */
+    union {
+        bool bulk;    /* until its owner closes it: the last run of bytes was a long one */
+        bool earnest; /* from then on; under the lock of linger.c */
+    };
     nl_frame_opt wopt;
     uint64_t owner; /* handle; constant */
     nl_chain chain;

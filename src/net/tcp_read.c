@@ -6,7 +6,8 @@
  * a block of the socket's own (s->u.in.kept).  It moves from the scratch to a block when another socket
  * wants the scratch and when the dispatch ends; back, when more is received behind an
  * incomplete frame, which is short then.  A long frame is received behind its beginning in the
- * block, and no further than to its end, so that the block can be handed out as it is.
+ * block, and no further than to its end, so that the block can be handed out as it is.  Without
+ * framing, what comes after a long run of bytes is received into a block, too.
  *
  * The block grows with what has arrived, at most to twice as much, whatever length
  * the head claims.  An idle socket has none.
@@ -18,6 +19,9 @@
 /* Frames from this length on, head included, are received into a block of their own. */
 #define DIRECT_MIN (16u * 1024)
 #define GROW_MIN 4096u
+/* A run of bytes without framing: when one was at least so long, the next is received into a block of its own, too. */
+#define RUN_LONG (16u * 1024)
+#define RUN_MAX (64u * 1024 + 64) /* a bit more than round sizes: a short count says that nothing is left */
 
 /* --- The window ---------------------------------------------------------------------------- */
 
@@ -175,6 +179,26 @@ static unsigned char *room_in_block(nl_tcp_worker *w, nl_tcp *s, uint32_t total,
     return s->u.in.kept.block->data + s->u.in.kept.off + n;
 }
 
+/* Room in a fresh block for a run of bytes.  NULL: no memory. */
+static unsigned char *room_for_run(nl_tcp *s, uint32_t *room)
+{
+    nl_block *b = nl_block_new(RUN_MAX);
+    s->u.in.kept = (nl_buf){b, 0, 0};
+    *room = b ? b->cap : 0;
+    return b ? b->data : NULL;
+}
+
+static unsigned char *room_for(nl_tcp_worker *w, nl_tcp *s, uint32_t total, uint32_t *room)
+{
+    if (total >= DIRECT_MIN) {
+        return room_in_block(w, s, total, room);
+    }
+    if (s->bulk && s->u.in.opt.head_bytes == 0 && w->reader != s && !s->u.in.kept.block) {
+        return room_for_run(s, room);
+    }
+    return room_in_scratch(w, s, room);
+}
+
 /* The kernel has nothing more, or a short count has said so. */
 static int drained(nl_tcp *s)
 {
@@ -196,8 +220,7 @@ static int receive(nl_tcp_worker *w, nl_tcp *s, uint32_t total)
             s->more = true;
         }
         uint32_t room;
-        unsigned char *to =
-            total >= DIRECT_MIN ? room_in_block(w, s, total, &room) : room_in_scratch(w, s, &room);
+        unsigned char *to = room_for(w, s, total, &room);
         if (!to) {
             return fail(s, ENOMEM);
         }
@@ -206,13 +229,18 @@ static int receive(nl_tcp_worker *w, nl_tcp *s, uint32_t total)
             room = few < room ? few : room;
         }
         intptr_t n = nl_sock_read(s->fd, to, room);
+        uint32_t got = n > 0 ? (uint32_t)n : 0;
+        s->bulk = got >= RUN_LONG;
         if (w->reader == s) {
-            w->len += n > 0 ? (uint32_t)n : 0;
+            w->len += got;
             if (w->len == 0) {
                 w->reader = NULL;
             }
         } else {
-            s->u.in.kept.len += n > 0 ? (uint32_t)n : 0;
+            s->u.in.kept.len += got;
+            if (s->u.in.kept.len == 0) {
+                nl_tcp_drop_input(s);
+            }
         }
         if (n > 0) {
             nl_ctx_charge(nl_ctx_current(), 0, (unsigned)n);
@@ -221,7 +249,7 @@ static int receive(nl_tcp_worker *w, nl_tcp *s, uint32_t total)
              * next arrival is a new edge.  Except the end of the stream: it may have come with the same
              * edge, and is asked for.  HUP says so; relaxed: if it is set later, so is READ.
              */
-            if ((uint32_t)n < room && !(atomic_load_explicit(&s->flags, memory_order_relaxed) & NL_TCP_HUP)) {
+            if (got < room && !(atomic_load_explicit(&s->flags, memory_order_relaxed) & NL_TCP_HUP)) {
                 int err = drained(s);
                 if (err) {
                     s->rerr = (uint16_t)-err;
