@@ -177,18 +177,8 @@ static void put(nl_slab *s, void *p, size_t n)
     }
 }
 
-void *nl_slab_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
+static __attribute__((noinline)) void *alloc_slow(nl_slab *s, void *ptr, size_t osize, size_t nsize)
 {
-    nl_slab *s = ud;
-    if (!PLAIN && nl_likely(!ptr && nsize - 1 < STEP_MAX)) { /* a small new block: most calls */
-        unsigned c = (unsigned)((nsize - 1) / 16);
-        void *p = s->free[c];
-        if (nl_likely(p && !s->deny)) {
-            s->free[c] = *(void **)p;
-            add(&s->used, nsize);
-            return p;
-        }
-    }
     if (nsize == 0) {
         if (ptr) {
             put(s, ptr, osize);
@@ -218,6 +208,31 @@ void *nl_slab_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
     put(s, ptr, osize);
     add(&s->used, nsize - osize);
     return p;
+}
+
+/* Small blocks are made and given back all the time: that takes no call and no saved register. */
+void *nl_slab_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
+{
+    nl_slab *s = ud;
+    if (PLAIN) {
+        return alloc_slow(s, ptr, osize, nsize);
+    }
+    if (!ptr && nl_likely(nsize - 1 < STEP_MAX)) {
+        unsigned c = (unsigned)((nsize - 1) / 16);
+        void *p = s->free[c];
+        if (nl_likely(p && !s->deny)) {
+            s->free[c] = *(void **)p;
+            add(&s->used, nsize);
+            return p;
+        }
+    } else if (nsize == 0 && nl_likely(osize - 1 < STEP_MAX && !s->closing)) {
+        unsigned c = (unsigned)((osize - 1) / 16);
+        *(void **)ptr = s->free[c];
+        s->free[c] = ptr;
+        add(&s->used, (size_t)0 - osize);
+        return NULL;
+    }
+    return alloc_slow(s, ptr, osize, nsize);
 }
 
 /* ------------------------------------------------------------------ the slab */
