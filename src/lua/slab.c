@@ -84,7 +84,7 @@ static void use_up_rest(nl_slab *s)
     size_t left = (size_t)(s->bump_end - s->bump);
     while (left >= 16) {
         unsigned c = class_of(left);
-        if (class_size(c) > left) {
+        if (c > 0 && class_size(c) > left) {
             c--;
         }
         *(void **)s->bump = s->free[c];
@@ -217,7 +217,15 @@ void *nl_slab_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
     if (PLAIN) {
         return alloc_slow(s, ptr, osize, nsize);
     }
-    if (!ptr && nl_likely(nsize - 1 < STEP_MAX)) {
+    if (ptr) {
+        if (nsize == 0 && nl_likely(osize - 1 < STEP_MAX && !s->closing)) {
+            unsigned c = (unsigned)((osize - 1) / 16);
+            *(void **)ptr = s->free[c];
+            s->free[c] = ptr;
+            add(&s->used, (size_t)0 - osize);
+            return NULL;
+        }
+    } else if (nl_likely(nsize - 1 < STEP_MAX)) {
         unsigned c = (unsigned)((nsize - 1) / 16);
         void *p = s->free[c];
         if (nl_likely(p && !s->deny)) {
@@ -225,12 +233,6 @@ void *nl_slab_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
             add(&s->used, nsize);
             return p;
         }
-    } else if (nsize == 0 && nl_likely(osize - 1 < STEP_MAX && !s->closing)) {
-        unsigned c = (unsigned)((osize - 1) / 16);
-        *(void **)ptr = s->free[c];
-        s->free[c] = ptr;
-        add(&s->used, (size_t)0 - osize);
-        return NULL;
     }
     return alloc_slow(s, ptr, osize, nsize);
 }
