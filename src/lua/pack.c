@@ -360,7 +360,7 @@ static int raise(builder *b, int argument)
     return luaL_error(L, "ETRANSTYPE: %s", text);
 }
 
-static nl_umsg *pack_any(lua_State *L, int first, int last, int argbase, nl_umsg *old)
+nl_umsg *nl_pack_any(lua_State *L, int first, int last, int argbase, nl_umsg *old)
 {
     builder b;
     b.L = L;
@@ -409,34 +409,25 @@ static nl_umsg *pack_any(lua_State *L, int first, int last, int argbase, nl_umsg
     return m;
 }
 
-/* Not only numbers; m: the block to write to, NULL if old is, and there is none. */
-static __attribute__((noinline)) nl_umsg *pack_rest(lua_State *L, int first, int last, int argbase,
-                                                    nl_umsg *old, nl_umsg *m)
-{
+/* What is not numbers only. */
 #if NL_LUAJIT_INSIDE
-    if (!m) {
-        m = nl_pool_alloc(DATA_AT + SMALL_ROOM);
-        m->body.cap = SMALL_ROOM;
-    }
-    m = nl_pack_plain(L, first, last, m, old);
-    if (nl_likely(m != NULL)) {
-        m->body.nvalues = (uint16_t)(last < first ? 0 : last - first + 1);
-        return m;
-    }
+#define pack_rest nl_pack_plain
 #else
+static nl_umsg *pack_rest(lua_State *L, int first, int last, int argbase, nl_umsg *old, nl_umsg *m)
+{
     if (m != old) {
         nl_umsg_drop(m);
     }
-#endif
-    return pack_any(L, first, last, argbase, old);
+    return nl_pack_any(L, first, last, argbase, old);
 }
+#endif
 
 /* Most messages are a few numbers: these are written here, and all else is a tail call away. */
 nl_umsg *nl_umsg_pack(lua_State *L, int first, int last, int argbase, nl_umsg *old)
 {
     nl_umsg *m = old;
     if (nl_unlikely(last - first >= NL_PACK_VALUES || (m && m->body.buf_last))) {
-        return pack_any(L, first, last, argbase, old); /* which complains, or gives up old's buffers */
+        return nl_pack_any(L, first, last, argbase, old); /* which complains, or gives up old's buffers */
     }
     if (!m) {
         m = nl_pool_try(DATA_AT + SMALL_ROOM);

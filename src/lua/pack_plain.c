@@ -189,8 +189,12 @@ static unsigned char *put_table(packer *k, unsigned char *p, const GCtab *t)
     return p;
 }
 
-nl_umsg *nl_pack_plain(lua_State *L, int first, int last, nl_umsg *m, nl_umsg *old)
+nl_umsg *nl_pack_plain(lua_State *L, int first, int last, int argbase, nl_umsg *old, nl_umsg *m)
 {
+    if (!m) {
+        m = nl_pool_alloc(DATA_AT + SMALL_ROOM);
+        m->body.cap = SMALL_ROOM;
+    }
     packer k; /* its list of tables is not to be cleared */
     k.m = m;
     k.old = old;
@@ -210,10 +214,11 @@ nl_umsg *nl_pack_plain(lua_State *L, int first, int last, nl_umsg *m, nl_umsg *o
         nl_umsg_drop(spent);
     }
     if (nl_unlikely(!p)) {
-        return NULL;
+        return nl_pack_any(L, first, last, argbase, old);
     }
     m->body.len = (uint32_t)(p - m->body.data);
     m->body.buf_last = 0;
+    m->body.nvalues = (uint16_t)(last < first ? 0 : last - first + 1);
     m->body.kind = k.shares ? NL_PACKED_SHARES : k.seen.n ? NL_PACKED_TABLES : NL_PACKED_PLAIN;
     return m;
 }
