@@ -133,7 +133,7 @@ struct nl_lctx {
     nl_list all_co;
     nl_list callbacks; /* every nl_wait that is a callback */
     nl_refs *refs;
-    void *strings;        /* pack_plain.c: some strings, for it to find again */
+    int strings; /* pack_plain.c: reference in the registry to some strings, for it to find again; 0: none yet */
     uint32_t libs, stubs; /* NL_LIB_*: libraries opened, and such as will be when they are used (libs.h) */
     struct injection *injection; /* colib.c */
     const void *pcall, *xpcall;  /* the stock functions, by lua_topointer */

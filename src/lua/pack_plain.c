@@ -234,15 +234,11 @@ nl_umsg *nl_pack_plain(lua_State *L, int first, int last, int argbase, nl_umsg *
 #define STRINGS 64
 #define STRING_MAX 32
 
-static const char strings_key = 0;
-
-static GCtab *make_strings(lua_State *L)
+/* The table, if there is one: it is looked for each time, since a script with the debug library might take it away. */
+static inline GCtab *strings_of(lua_State *L, const nl_lctx *lc)
 {
-    lua_pushlightuserdata(L, (void *)&strings_key);
-    lua_createtable(L, STRINGS - 1, 0);
-    GCtab *t = tabV(L->top - 1);
-    lua_rawset(L, LUA_REGISTRYINDEX);
-    return t;
+    const TValue *o = lj_tab_getint(tabV(registry(L)), lc->strings);
+    return o && tvistab(o) && tabV(o)->asize >= STRINGS ? tabV(o) : NULL;
 }
 
 /* slot: where to keep it, or NULL. */
@@ -370,11 +366,14 @@ static void collect(lua_State *L, uint32_t bytes)
 int nl_unpack_plain(lua_State *L, const nl_umsg *m, const unsigned char *p, int n)
 {
     nl_lctx *lc = nl_lctx_of(L);
-    if (nl_unlikely(!lc->strings) && m->body.kind == NL_PACKED_TABLES) {
-        lc->strings = make_strings(L);
-    }
     collect(L, m->body.len);
-    for (GCtab *strings = lc->strings; n > 0; n--) {
+    GCtab *strings = strings_of(L, lc);
+    if (nl_unlikely(!strings) && m->body.kind == NL_PACKED_TABLES) {
+        lua_createtable(L, STRINGS - 1, 0);
+        lc->strings = luaL_ref(L, LUA_REGISTRYINDEX);
+        strings = strings_of(L, lc);
+    }
+    for (; n > 0; n--) {
         p = get(L, strings, p, L->top);
         nl_lua_pushed(L);
     }
