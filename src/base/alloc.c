@@ -11,6 +11,7 @@
  * classes of the most that was ever in use at once; it is given back only by nl_pool_fini.
  */
 #include "base/alloc.h"
+#include "base/span.h"
 #include "base/spin.h"
 
 #include <stdio.h>
@@ -109,7 +110,7 @@ void nl_pool_fini(void) {}
 
 _Static_assert(sizeof(nl_pool_node) <= NL_POOL_STEP, "a free block holds its links");
 
-#define SLAB_SIZE ((size_t)64 * 1024)
+#define SLAB_SIZE NL_SPAN_MAX
 /* New blocks are linked up a page's worth at a time, not to touch memory that may never be wanted. */
 #define CUT_SIZE 4096
 
@@ -196,7 +197,10 @@ static void use_up_slab(void)
 static void new_slab(void)
 {
     use_up_slab();
-    slab *s = (slab *)nl_malloc(SLAB_SIZE);
+    slab *s = (slab *)nl_span_alloc(SLAB_SIZE);
+    if (!s) {
+        out_of_memory(SLAB_SIZE);
+    }
     cut = (char *)(s + 1);
     cut_end = (char *)s + SLAB_SIZE;
     nl_spin_lock(&slab_lock);
@@ -285,7 +289,7 @@ void nl_pool_fini(void)
     while (slabs) {
         slab *s = slabs;
         slabs = s->next;
-        free(s);
+        nl_span_free(s);
     }
 }
 

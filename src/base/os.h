@@ -1,5 +1,5 @@
 /*
- * os.h - the whole porting contract for threads, clock and processors.
+ * os.h - the whole porting contract for threads, clock, processors and memory.
  *
  * One implementation per system: os_posix.c, os_win.c.  Any thread may call any of it.
  */
@@ -44,6 +44,12 @@ void nl_die_of(int sig);
  * what other threads write this way never comes between.
  */
 void nl_stderr_write(const void *p, size_t n);
+
+/* Memory straight from the system: n bytes (a power of two, at least a page), aligned to n, zeroed; NULL when it is out. */
+void *nl_region_map(size_t n);
+void nl_region_unmap(void *p, size_t n);
+/* Whole pages of such memory will be written to soon: takes them at once, if the system can, instead of one by one. */
+void nl_region_populate(void *p, size_t n);
 
 /* Mutex and condition for slow paths only (names, resolver, monitor). */
 typedef struct nl_mutex nl_mutex;

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
@@ -56,6 +57,47 @@ void nl_wall_clock(int64_t *sec, int *usec)
     gettimeofday(&tv, NULL);
     *sec = tv.tv_sec;
     *usec = (int)tv.tv_usec;
+}
+
+/* --- Memory ------------------------------------------------------------------------------ */
+
+static void *map(size_t n)
+{
+    void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+void *nl_region_map(size_t n)
+{
+    char *p = map(n);
+    if (p && ((uintptr_t)p & (n - 1))) {
+        munmap(p, n);
+        p = map(2 * n);
+        if (p) {
+            size_t before = (size_t)(-(uintptr_t)p & (n - 1));
+            if (before) {
+                munmap(p, before);
+            }
+            munmap(p + before + n, n - before);
+            p += before;
+        }
+    }
+    return p;
+}
+
+void nl_region_populate(void *p, size_t n)
+{
+#ifdef MADV_POPULATE_WRITE
+    madvise(p, n, MADV_POPULATE_WRITE); /* Linux from 5.14 on; without it the pages come when they are touched */
+#else
+    (void)p;
+    (void)n;
+#endif
+}
+
+void nl_region_unmap(void *p, size_t n)
+{
+    munmap(p, n);
 }
 
 /* --- Processors -------------------------------------------------------------------------- */

@@ -169,10 +169,7 @@ static void lctx_free(nl_ctx *c)
     nl_wait_free_all(lc);
     nl_co_free_all(lc);
     nl_lmsgs_free(lc);
-    nl_state_free(lc);
-    nl_free(lc->name);
-    nl_free(lc->file);
-    nl_free_aligned(lc);
+    nl_slab_free(lc->memory);
 }
 
 static const char *lctx_name(const nl_ctx *c)
@@ -193,14 +190,23 @@ static const nl_ctx_ops lctx_ops = {
 
 static nl_lctx *lctx_new(const char *name, const char *file)
 {
-    nl_lctx *lc = nl_calloc_aligned(sizeof *lc);
+    nl_slab *memory = nl_slab_new(NULL, sizeof(nl_lctx));
+    if (!memory) {
+        return NULL;
+    }
+    nl_lctx *lc = nl_slab_owner(memory);
+    lc->memory = memory;
     nl_ctx_init(&lc->ctx, &lctx_ops);
     lc->ctx.on_timer = nl_lctx_on_timer;
     nl_list_init(&lc->all_co);
     nl_list_init(&lc->callbacks);
     nl_list_init(&lc->sockets);
-    lc->name = nl_strdup(name);
-    lc->file = file ? nl_strdup(file) : NULL;
+    lc->name = nl_slab_strdup(memory, name);
+    lc->file = file ? nl_slab_strdup(memory, file) : NULL;
+    if (!lc->name || (file && !lc->file)) {
+        nl_slab_free(memory);
+        return NULL;
+    }
     lc->boot = nl_calloc(sizeof *lc->boot);
     nl_lmsgs_init(lc);
     return lc;
@@ -245,8 +251,8 @@ int nl_lctx_create(uint64_t *handle, lua_State *L, nl_lctx *parent, const char *
         nl_log(parent->name, "%s", lua_tostring(L, -1));
         lua_pop(L, 1);
     }
-    if (!err) {
-        nl_lctx *lc = lctx_new(name, other ? other : file);
+    nl_lctx *lc = err ? NULL : lctx_new(name, other ? other : file);
+    if (lc) {
         lc->parent = parent->ctx.slot.id;
         lc->boot->chunk = chunk;
         lc->boot->args = args;
@@ -256,8 +262,12 @@ int nl_lctx_create(uint64_t *handle, lua_State *L, nl_lctx *parent, const char *
         } else {
             lctx_free(&lc->ctx);
         }
-    } else if (args) {
-        nl_umsg_free(args);
+    } else {
+        err = err ? err : -ENOMEM;
+        nl_chunk_release(chunk);
+        if (args) {
+            nl_umsg_free(args);
+        }
     }
     nl_free(other);
     return err;
@@ -353,6 +363,10 @@ int nl_lua_start(const nl_lua_options *o)
     char *name = script ? first_name(o) : nl_strdup("(command line)");
     nl_lctx *lc = lctx_new(name, script && strcmp(script, "-") != 0 ? script : NULL);
     nl_free(name);
+    if (!lc) {
+        fprintf(stderr, "nl-jit: no memory for a context\n");
+        return 1;
+    }
     lc->first = true;
     lc->boot->options = o;
     const char *why = "no memory for a Lua state";

@@ -147,7 +147,8 @@ struct nl_lctx {
     char *file;                   /* path it was loaded from, NULL for none (-e) */
     bool first;                   /* the first context: its failure is the process's status 1 */
     bool dying;                   /* destroyed or exiting: no further Lua runs */
-    struct nl_slab *slab;         /* memory of the state (slab.h) */
+    struct nl_slab *memory;       /* in which this struct lies, and the state */
+    struct nl_slab *slab;         /* the same if it is the state's allocator (slab.h), else NULL */
     _Atomic(nl_slab *) slab_seen; /* the same, for context.stats of others */
     size_t c_bytes;
     struct nl_lmsgs *msgs;     /* lib_context.h: receivers, pending messages, queries, watchers */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/span.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define PLAIN 1
@@ -17,17 +18,17 @@
 #endif
 
 /*
- * Sizes: steps of 16 up to 128, then four to a doubling.  A state's fixed parts (its global
- * state of some 7 KB, its string table) are blocks like the others.
+ * Sizes: steps of 8 up to 128, then four to a doubling.  What LuaJIT makes is aligned to 8 bytes by its own allocator
+ * too; half of a new state's objects are strings, to which steps of 16 would add 6 bytes each.
  */
+#define STEP 8
 #define STEP_MAX 128
-#define STEP_CLASSES (STEP_MAX / 16)
+#define STEP_CLASSES (STEP_MAX / STEP)
 #define NCLASSES (STEP_CLASSES + 4 * 7 + 1)
 
-/* The first chunk holds a state with few libraries; the following ones grow with the state. */
-#define CHUNK_FIRST 16000
-#define CHUNK_MIN 4000
-#define CHUNK_MAX 65000
+/* The first chunk holds the fixed parts of a state; the following ones grow with it. */
+#define CHUNK_FIRST 16384
+#define CHUNK_SHARE 8
 
 typedef struct chunk {
     struct chunk *next;
@@ -46,6 +47,7 @@ struct nl_slab {
     char *bump, *bump_end;
     atomic_size_t used, held; /* written by the owner only, so plain loads and stores do */
     bool deny, closing;
+    void *first; /* the block asked for first */
     chunk *chunks;
     big bigs;
     void *free[NCLASSES];
@@ -54,7 +56,7 @@ struct nl_slab {
 static inline unsigned class_of(size_t n)
 {
     if (nl_likely(n <= STEP_MAX)) {
-        return (unsigned)((n + 15) / 16) - 1;
+        return (unsigned)((n + STEP - 1) / STEP) - 1;
     }
     /* n - 1 = 1xx… in binary: its length and the two bits behind the first tell the class. */
     size_t m = n - 1;
@@ -65,7 +67,7 @@ static inline unsigned class_of(size_t n)
 static inline size_t class_size(unsigned c)
 {
     if (nl_likely(c < STEP_CLASSES)) {
-        return ((size_t)c + 1) * 16;
+        return ((size_t)c + 1) * STEP;
     }
     unsigned k = c - STEP_CLASSES;
     return (5 + (size_t)k % 4) << (k / 4 + 5);
@@ -78,40 +80,48 @@ static inline void add(atomic_size_t *a, size_t n)
 
 /* ------------------------------------------------------------------ chunks */
 
-/* Makes blocks of what is left of the current chunk. */
-static void use_up_rest(nl_slab *s)
+static inline size_t left(const nl_slab *s)
 {
-    size_t left = (size_t)(s->bump_end - s->bump);
-    while (left >= 16) {
-        unsigned c = class_of(left);
-        if (c > 0 && class_size(c) > left) {
+    return (size_t)(s->bump_end - s->bump);
+}
+
+/* Makes blocks of the bytes from p to end. */
+static void use_up(nl_slab *s, char *p, char *end)
+{
+    while (end - p >= STEP) {
+        unsigned c = class_of((size_t)(end - p));
+        if (c > 0 && class_size(c) > (size_t)(end - p)) {
             c--;
         }
-        *(void **)s->bump = s->free[c];
-        s->free[c] = s->bump;
-        s->bump += class_size(c);
-        left -= class_size(c);
+        *(void **)p = s->free[c];
+        s->free[c] = p;
+        p += class_size(c);
     }
 }
 
-static bool add_chunk(nl_slab *s, size_t want)
+/* A block of n bytes from a new chunk.  What is cut next is the longer of what is left of that and of the old one. */
+static void *take_from_new(nl_slab *s, size_t n)
 {
-    use_up_rest(s);
-    size_t n = atomic_load_explicit(&s->held, memory_order_relaxed) / 4;
-    n = n < CHUNK_MIN ? CHUNK_MIN : n > CHUNK_MAX ? CHUNK_MAX : n;
-    n = n < want + sizeof(chunk) ? want + sizeof(chunk) : n;
-    chunk *c = nl_try_malloc(n);
+    size_t size = atomic_load_explicit(&s->held, memory_order_relaxed) / CHUNK_SHARE;
+    size = size < n + sizeof(chunk) ? n + sizeof(chunk) : size;
+    size = nl_span_size(size < NL_SPAN_MAX ? size : NL_SPAN_MAX);
+    chunk *c = nl_span_alloc(size);
     if (!c) {
-        s->bump = s->bump_end = NULL;
-        return false;
+        return NULL;
     }
     c->next = s->chunks;
-    c->size = n;
+    c->size = size;
     s->chunks = c;
-    s->bump = (char *)(c + 1);
-    s->bump_end = (char *)c + (n & ~(size_t)15);
-    add(&s->held, n);
-    return true;
+    add(&s->held, size);
+    char *p = (char *)(c + 1), *rest = p + n, *end = (char *)c + size;
+    if ((size_t)(end - rest) > left(s)) {
+        use_up(s, s->bump, s->bump_end);
+        s->bump = rest;
+        s->bump_end = end;
+    } else {
+        use_up(s, rest, end);
+    }
+    return p;
 }
 
 static void *take(nl_slab *s, unsigned c)
@@ -122,8 +132,8 @@ static void *take(nl_slab *s, unsigned c)
         return p;
     }
     size_t n = class_size(c);
-    if (nl_unlikely((size_t)(s->bump_end - s->bump) < n) && !add_chunk(s, n)) {
-        return NULL;
+    if (nl_unlikely(left(s) < n)) {
+        return take_from_new(s, n);
     }
     p = s->bump;
     s->bump += n;
@@ -170,11 +180,23 @@ static void put(nl_slab *s, void *p, size_t n)
 {
     if (nl_unlikely(is_big(n))) {
         big_free(s, p, n);
-    } else if (nl_likely(!s->closing)) {
+    } else if (nl_likely(!s->closing && p != s->first)) {
         unsigned c = class_of(n);
         *(void **)p = s->free[c];
         s->free[c] = p;
     }
+}
+
+/* The fixed part of a state, some 6 KB, is asked for first and given back last: no class need round it up. */
+static void *first_block(nl_slab *s, size_t n)
+{
+    size_t size = (n + STEP - 1) & ~(size_t)(STEP - 1);
+    if (is_big(n) || size > left(s)) {
+        return get(s, n);
+    }
+    s->first = s->bump;
+    s->bump += size;
+    return s->first;
 }
 
 static __attribute__((noinline)) void *alloc_slow(nl_slab *s, void *ptr, size_t osize, size_t nsize)
@@ -190,13 +212,13 @@ static __attribute__((noinline)) void *alloc_slow(nl_slab *s, void *ptr, size_t 
         return NULL;
     }
     if (!ptr) {
-        void *p = get(s, nsize);
+        void *p = s->first ? get(s, nsize) : first_block(s, nsize);
         if (nl_likely(p != NULL)) {
             add(&s->used, nsize);
         }
         return p;
     }
-    if (!is_big(osize) && !is_big(nsize) && class_of(osize) == class_of(nsize)) {
+    if (!is_big(osize) && !is_big(nsize) && class_of(osize) == class_of(nsize) && ptr != s->first) {
         add(&s->used, nsize - osize);
         return ptr;
     }
@@ -219,17 +241,23 @@ void *nl_slab_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
     }
     if (ptr) {
         if (nsize == 0 && nl_likely(osize - 1 < STEP_MAX && !s->closing)) {
-            unsigned c = (unsigned)((osize - 1) / 16);
+            unsigned c = (unsigned)((osize - 1) / STEP);
             *(void **)ptr = s->free[c];
             s->free[c] = ptr;
             add(&s->used, (size_t)0 - osize);
             return NULL;
         }
-    } else if (nl_likely(nsize - 1 < STEP_MAX)) {
-        unsigned c = (unsigned)((nsize - 1) / 16);
-        void *p = s->free[c];
-        if (nl_likely(p && !s->deny)) {
+    } else if (nl_likely(nsize - 1 < STEP_MAX && !s->deny)) {
+        unsigned c = (unsigned)((nsize - 1) / STEP);
+        char *p = s->free[c];
+        if (nl_likely(p != NULL)) {
             s->free[c] = *(void **)p;
+            add(&s->used, nsize);
+            return p;
+        }
+        p = s->bump; /* a state that is just being made has nothing on its free lists */
+        if (nl_likely(left(s) >= (size_t)(c + 1) * STEP)) {
+            s->bump = p + (size_t)(c + 1) * STEP;
             add(&s->used, nsize);
             return p;
         }
@@ -239,22 +267,44 @@ void *nl_slab_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
 
 /* ------------------------------------------------------------------ the slab */
 
-nl_slab *nl_slab_new(void *owner)
+static char *bump(nl_slab *s, size_t n, size_t align)
+{
+    char *p = s->bump + (-(uintptr_t)s->bump & (align - 1));
+    if (p > s->bump_end || (size_t)(s->bump_end - p) < n) {
+        return NULL;
+    }
+    s->bump = p + n;
+    return p;
+}
+
+nl_slab *nl_slab_new(void *owner, size_t owner_size)
 {
     /* The slab's own struct stands at the start of the first chunk. */
-    chunk *c = nl_malloc(CHUNK_FIRST);
+    chunk *c = nl_span_alloc(CHUNK_FIRST);
+    if (!c) {
+        return NULL;
+    }
     nl_slab *s = (nl_slab *)(c + 1);
     memset(s, 0, sizeof *s);
     c->next = NULL;
     c->size = CHUNK_FIRST;
-    s->owner = owner;
     s->chunks = c;
-    s->bump = (char *)c + ((sizeof *c + sizeof *s + 15) & ~(size_t)15);
-    s->bump_end = (char *)c + (CHUNK_FIRST & ~15);
+    s->bump = (char *)(s + 1);
+    s->bump_end = (char *)c + CHUNK_FIRST;
+    s->owner = owner ? owner : memset(bump(s, owner_size, NL_CACHELINE), 0, owner_size);
     s->bigs.next = s->bigs.prev = &s->bigs;
     atomic_init(&s->used, 0);
     atomic_init(&s->held, CHUNK_FIRST);
     return s;
+}
+
+char *nl_slab_strdup(nl_slab *s, const char *text)
+{
+    size_t n = strlen(text) + 1;
+    char *p = n <= CHUNK_FIRST / 8 ? bump(s, n, 1) : NULL;
+    s->bump += -(uintptr_t)s->bump & (STEP - 1);
+    p = p ? p : big_alloc(s, n);
+    return p ? memcpy(p, text, n) : NULL;
 }
 
 void nl_slab_free(nl_slab *s)
@@ -266,7 +316,7 @@ void nl_slab_free(nl_slab *s)
     }
     for (chunk *c = s->chunks, *next; c; c = next) {
         next = c->next; /* the last one is the first chunk, in which s lies */
-        nl_free(c);
+        nl_span_free(c);
     }
 }
 

@@ -1,7 +1,7 @@
 /*
- * slab.h - the memory of one Lua state.
+ * slab.h - the memory of one Lua state, and of its context.
  *
- * A list of chunks cut into blocks of a few dozen sizes, one free list per size; what is
+ * A list of chunks (span.h) cut into blocks of a few dozen sizes, one free list per size; what is
  * larger than NL_SLAB_BIG is malloc's.  Blocks go back to their free list only; the chunks are
  * freed all at once, with the state.  So states that are made on one thread and closed on
  * another cost no locks and leave no holes, and the books are exact.
@@ -18,8 +18,13 @@ typedef struct nl_slab nl_slab;
 
 #define NL_SLAB_BIG 16384
 
-/* A slab with its first chunk; owner is found again by nl_slab_owner. */
-nl_slab *nl_slab_new(void *owner);
+/*
+ * A slab with its first chunk; owner is found again by nl_slab_owner.  With owner NULL it is owner_size zeroed bytes of
+ * the slab itself, on a cache line of their own.  NULL when memory is out.
+ */
+nl_slab *nl_slab_new(void *owner, size_t owner_size);
+/* A copy of a string that lasts as long as the slab. */
+char *nl_slab_strdup(nl_slab *s, const char *text);
 /* Frees everything in it. */
 void nl_slab_free(nl_slab *s);
 

@@ -47,11 +47,10 @@ static int open_base(lua_State *L)
 
 int nl_state_open(nl_lctx *lc)
 {
-    lc->slab = nl_slab_new(lc);
+    lc->slab = lc->memory;
     lc->L = lua_newstate(nl_slab_alloc, lc->slab);
     if (!lc->L) {
         /* A LuaJIT whose pointers have 32 bits wants its own allocator. */
-        nl_slab_free(lc->slab);
         lc->slab = NULL;
         lc->L = luaL_newstate();
         if (!lc->L) {
@@ -89,13 +88,6 @@ void nl_state_close(nl_lctx *lc)
     }
     nl_refs_free(lc->refs);
     lc->refs = NULL;
-}
-
-void nl_state_free(nl_lctx *lc)
-{
-    if (lc->slab) {
-        nl_slab_free(lc->slab);
-    }
 }
 
 /* ------------------------------------------------------------------ the JIT compiler */

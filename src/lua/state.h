@@ -26,9 +26,8 @@ void nl_state_booting(nl_lctx *lc);
 int nl_state_open(nl_lctx *lc);
 /* Applies the options; an error of lua_pcall with its message on lc->L's top. */
 int nl_state_apply_options(nl_lctx *lc);
-/* Closes it; finalizers run.  The memory stays until nl_state_free, because of nl_lctx_slow. */
+/* Closes it; finalizers run.  The memory stays until the context's goes, because of nl_lctx_slow. */
 void nl_state_close(nl_lctx *lc);
-void nl_state_free(nl_lctx *lc);
 
 /* Turns the JIT on if it is time to. */
 void nl_jit_check(nl_lctx *lc);

@@ -14,7 +14,7 @@
 static nl_lctx *half_context(void)
 {
     nl_lctx *lc = nl_calloc_aligned(sizeof *lc);
-    lc->slab = nl_slab_new(lc);
+    lc->slab = nl_slab_new(lc, 0);
     lc->L = lua_newstate(nl_slab_alloc, lc->slab);
     luaL_openlibs(lc->L);
     lua_pushcfunction(lc->L, luaopen_nl_buffer);

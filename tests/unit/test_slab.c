@@ -40,7 +40,7 @@ Test(slab, random_traffic)
     static block blocks[BLOCKS];
     memset(blocks, 0, sizeof blocks);
     int owner;
-    nl_slab *s = nl_slab_new(&owner);
+    nl_slab *s = nl_slab_new(&owner, 0);
     cr_assert_eq(nl_slab_owner(s), &owner);
     rng r0 = rng_seed(42);
     size_t sum = 0;
@@ -82,7 +82,7 @@ Test(slab, random_traffic)
 
 Test(slab, blocks_are_used_again)
 {
-    nl_slab *s = nl_slab_new(NULL);
+    nl_slab *s = nl_slab_new(&(int){0}, 0);
     size_t held = nl_slab_held(s);
     for (int i = 0; i < 100000; i++) {
         void *p = nl_slab_alloc(s, NULL, 0, 1000);
@@ -97,7 +97,7 @@ Test(slab, blocks_are_used_again)
 
 Test(slab, denial)
 {
-    nl_slab *s = nl_slab_new(NULL);
+    nl_slab *s = nl_slab_new(&(int){0}, 0);
     char *p = nl_slab_alloc(s, NULL, 0, 100);
     nl_slab_deny(s, true);
     cr_assert_null(nl_slab_alloc(s, NULL, 0, 10));
@@ -112,7 +112,7 @@ Test(slab, denial)
 
 Test(slab, impossible_size)
 {
-    nl_slab *s = nl_slab_new(NULL);
+    nl_slab *s = nl_slab_new(&(int){0}, 0);
     cr_assert_null(nl_slab_alloc(s, NULL, 0, (size_t)-1));
     cr_assert_null(nl_slab_alloc(s, NULL, 0, (size_t)1 << 60));
     cr_assert_eq(nl_slab_used(s), 0);
@@ -121,7 +121,7 @@ Test(slab, impossible_size)
 
 Test(slab, a_whole_state)
 {
-    nl_slab *s = nl_slab_new(NULL);
+    nl_slab *s = nl_slab_new(&(int){0}, 0);
     lua_State *L = lua_newstate(nl_slab_alloc, s);
     cr_assert_not_null(L);
     luaL_openlibs(L);
