@@ -88,7 +88,8 @@ void *nl_region_map(size_t n)
 void nl_region_populate(void *p, size_t n)
 {
 #ifdef MADV_POPULATE_WRITE
-    madvise(p, n, MADV_POPULATE_WRITE); /* Linux from 5.14 on; without it the pages come when they are touched */
+    madvise(p, n,
+            MADV_POPULATE_WRITE); /* Linux from 5.14 on; without it the pages come when they are touched */
 #else
     (void)p;
     (void)n;

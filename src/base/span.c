@@ -44,9 +44,9 @@ typedef struct region {
     arena *arena;
     unsigned cls;
     unsigned in_use;
-    bool small; /* its pages come one by one */
-    void *free; /* spans given back, linked by their first word */
-    char *cut;  /* from here on spans that nobody has had yet */
+    bool small;  /* its pages come one by one */
+    void *free;  /* spans given back, linked by their first word */
+    char *cut;   /* from here on spans that nobody has had yet */
     char *ahead; /* up to here there are pages, or somebody is just seeing to it */
 } region;
 

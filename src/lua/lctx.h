@@ -135,9 +135,11 @@ struct nl_lctx {
     nl_refs *refs;
     int strings; /* pack_plain.c: reference in the registry to some strings, for it to find again; 0: none yet */
     uint32_t libs, stubs; /* NL_LIB_*: libraries opened, and such as will be when they are used (libs.h) */
-    struct injection *injection; /* colib.c */
-    const void *pcall, *xpcall;  /* the stock functions, by lua_topointer */
-    _Atomic(lua_State *) poke;   /* for the monitor's thread: the state while it may be poked (state.c) */
+    const void *stub[13]; /* the tables, by the number of the library's bit, as lua_topointer tells them */
+    const void *string_metatable; /* of all strings, until `string` is open */
+    struct injection *injection;  /* colib.c */
+    const void *pcall, *xpcall;   /* the stock functions, by lua_topointer */
+    _Atomic(lua_State *) poke;    /* for the monitor's thread: the state while it may be poked (state.c) */
     uint32_t alive;
     uint32_t nco;      /* roots, free ones too */
     uint32_t nsockets; /* open sockets, for stats */

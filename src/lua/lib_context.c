@@ -200,12 +200,8 @@ static int context_thread(lua_State *L)
     return 1;
 }
 
-/* context.errno, made when first asked for: it is larger than the rest of the module. */
-static int lazy_field(lua_State *L)
+static void push_errno(lua_State *L)
 {
-    if (lua_type(L, 2) != LUA_TSTRING || strcmp(lua_tostring(L, 2), "errno") != 0) {
-        return 0;
-    }
     int err;
     const char *name;
     lua_newtable(L);
@@ -213,6 +209,15 @@ static int lazy_field(lua_State *L)
         lua_pushinteger(L, err);
         lua_setfield(L, -2, name);
     }
+}
+
+/* context.errno, made when first asked for: it is larger than the rest of the module. */
+static int lazy_field(lua_State *L)
+{
+    if (lua_type(L, 2) != LUA_TSTRING || strcmp(lua_tostring(L, 2), "errno") != 0) {
+        return 0;
+    }
+    push_errno(L);
     lua_pushvalue(L, -1);
     lua_setfield(L, 1, "errno");
     return 1;
@@ -316,22 +321,65 @@ void nl_context_set_self(lua_State *L)
     lua_pop(L, 1);
 }
 
-int luaopen_nl_context(lua_State *L)
+static void push_self(lua_State *L)
 {
-    nl_lctx *lc = nl_lctx_of(L);
-    lua_createtable(L, 0, (int)nl_countof(functions) + 6);
-    luaL_register(L, NULL, functions);
-    set_number(L, "self", (double)lc->ctx.slot.id);
-    set_number(L, "parent", (double)lc->parent);
-    set_number(L, "ncpu", nl_ncpu());
-    lua_pushstring(L, lc->name);
-    lua_setfield(L, -2, "name");
+    lua_pushnumber(L, (lua_Number)nl_lctx_of(L)->ctx.slot.id);
+}
+
+static void push_parent(lua_State *L)
+{
+    lua_pushnumber(L, (lua_Number)nl_lctx_of(L)->parent);
+}
+
+static void push_own_name(lua_State *L)
+{
+    lua_pushstring(L, nl_lctx_of(L)->name);
+}
+
+static void push_ncpu(lua_State *L)
+{
+    lua_pushinteger(L, nl_ncpu());
+}
+
+static void push_winos(lua_State *L)
+{
 #ifdef _WIN32
     lua_pushboolean(L, 1);
 #else
     lua_pushboolean(L, 0);
 #endif
-    lua_setfield(L, -2, "winos");
+}
+
+static const struct field {
+    const char *name;
+    void (*push)(lua_State *L);
+} fields[] = {
+    {"self", push_self}, {"parent", push_parent}, {"name", push_own_name},
+    {"ncpu", push_ncpu}, {"winos", push_winos},   {"errno", push_errno}, /* last, see luaopen_nl_context */
+};
+#define EARLY_FIELDS (nl_countof(fields) - 1)
+
+void nl_context_push_field(lua_State *L, const char *name)
+{
+    for (size_t i = 0; i < nl_countof(fields); i++) {
+        if (strcmp(fields[i].name, name) == 0) {
+            fields[i].push(L);
+            return;
+        }
+    }
+    if (!nl_push_function(L, functions, name)) {
+        lua_pushnil(L);
+    }
+}
+
+int luaopen_nl_context(lua_State *L)
+{
+    lua_createtable(L, 0, (int)(nl_countof(functions) + EARLY_FIELDS));
+    luaL_register(L, NULL, functions);
+    for (size_t i = 0; i < EARLY_FIELDS; i++) {
+        fields[i].push(L);
+        lua_setfield(L, -2, fields[i].name);
+    }
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, lazy_field);
     lua_setfield(L, -2, "__index");

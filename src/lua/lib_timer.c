@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/os.h"
 #include "lua/lctx.h"
+#include "lua/libs.h"
 
 #define INDEX_BITS 24
 #define GENERATIONS ((1u << 29) - 1) /* with the index, exact in a double */
@@ -216,13 +217,21 @@ static int l_now(lua_State *L)
     return 1;
 }
 
+static const luaL_Reg functions[] = {
+    {"sleep", l_sleep}, {"timeout", l_timeout}, {"loop", l_loop},
+    {"close", l_close}, {"now", l_now},         {NULL, NULL},
+};
+
+void nl_timer_push_field(lua_State *L, const char *name)
+{
+    if (!nl_push_function(L, functions, name)) {
+        lua_pushnil(L);
+    }
+}
+
 int luaopen_nl_timer(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"sleep", l_sleep}, {"timeout", l_timeout}, {"loop", l_loop},
-        {"close", l_close}, {"now", l_now},         {NULL, NULL},
-    };
-    lua_createtable(L, 0, 5);
+    lua_createtable(L, 0, (int)nl_countof(functions) - 1);
     luaL_register(L, NULL, functions);
     return 1;
 }

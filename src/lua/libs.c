@@ -66,6 +66,18 @@ static const struct word *find_word(const char *p, size_t n)
     return NULL;
 }
 
+/* Whether what follows the "." at p is a field that is assigned to: such a table is to be what it seems from the start. */
+static bool is_assigned(const char *p, const char *end)
+{
+    do {
+        p++;
+    } while (p < end && is_word_char((unsigned char)*p));
+    while (p < end && (*p == ' ' || *p == '\t')) {
+        p++;
+    }
+    return end - p > 1 && p[0] == '=' && p[1] != '=';
+}
+
 /* A word from `from` to p: adds what it asks for. */
 static void count_word(nl_libs_needed *n, const char *from, const char *p, const char *end)
 {
@@ -73,7 +85,8 @@ static void count_word(nl_libs_needed *n, const char *from, const char *p, const
     if (!w) {
         return;
     }
-    if ((w->libs & NL_LIB_STUBS) && end - p > 1 && p[0] == '.' && is_word_char((unsigned char)p[1])) {
+    bool field = end - p > 1 && p[0] == '.' && is_word_char((unsigned char)p[1]);
+    if (field && (w->libs & NL_LIB_STUBS) && !((w->libs & NL_LIB_BY_FIELD) && is_assigned(p, end))) {
         n->stubs |= w->libs & NL_LIB_STUBS;
         n->open |= w->libs & ~NL_LIB_STUBS;
     } else {
@@ -158,40 +171,73 @@ uint32_t nl_libs_of_name(const char *name)
 
 #define STUB "nl.stub" /* in the registry: the metatable of all stubs */
 
+static inline int index_of(uint32_t lib)
+{
+    return __builtin_ctz(lib);
+}
+
 static inline const char *name_of(uint32_t lib)
 {
-    return words[__builtin_ctz(lib)].text;
+    return words[index_of(lib)].text;
+}
+
+static void push_all_loaded(lua_State *L)
+{
+    luaL_findtable(L, LUA_REGISTRYINDEX, "_LOADED", 16);
 }
 
 /* Pushes _LOADED[name]: the table that luaopen_* fills, if there is one. */
 static void push_loaded(lua_State *L, const char *name)
 {
-    luaL_findtable(L, LUA_REGISTRYINDEX, "_LOADED", 16);
+    push_all_loaded(L);
     lua_getfield(L, -1, name);
     lua_remove(L, -2);
 }
 
-/* Fills the stub at index 1; from then on it is an ordinary table. */
-static void fill(lua_State *L)
+static uint32_t lib_of_stub(nl_lctx *lc, const void *stub)
 {
-    for (uint32_t left = nl_lctx_of(L)->stubs; left; left &= left - 1) {
-        uint32_t lib = left & (~left + 1);
-        push_loaded(L, name_of(lib));
-        bool found = lua_rawequal(L, 1, -1);
-        lua_pop(L, 1);
-        if (found) {
-            nl_libs_open(L, lib);
-            return;
+    for (uint32_t left = lc->stubs; left; left &= left - 1) {
+        if (lc->stub[index_of(left)] == stub) {
+            return left & (~left + 1);
         }
     }
-    lua_pushnil(L);
-    lua_setmetatable(L, 1);
+    return 0;
+}
+
+bool nl_push_function(lua_State *L, const luaL_Reg *functions, const char *name)
+{
+    while (functions->name && strcmp(functions->name, name) != 0) {
+        functions++;
+    }
+    if (functions->name) {
+        lua_pushcfunction(L, functions->func);
+    }
+    return functions->name != NULL;
+}
+
+/* Pushes the field of a module of ours whose other fields nobody has asked for. */
+static void push_field(lua_State *L, uint32_t lib, const char *name)
+{
+    if (lib == NL_LIB_CONTEXT) {
+        nl_context_push_field(L, name);
+    } else {
+        nl_timer_push_field(L, name);
+    }
 }
 
 /* (stub, key) */
 static int stub_index(lua_State *L)
 {
-    fill(L);
+    nl_lctx *lc = nl_lctx_of(L);
+    uint32_t lib = lib_of_stub(lc, lua_topointer(L, 1));
+    if ((lib & NL_LIB_BY_FIELD) && lua_type(L, 2) == LUA_TSTRING) {
+        push_field(L, lib, lua_tostring(L, 2));
+        lua_pushvalue(L, 2);
+        lua_pushvalue(L, 3);
+        lua_rawset(L, 1);
+        return 1;
+    }
+    nl_libs_open(L, lib);
     lua_settop(L, 2);
     lua_gettable(L, 1);
     return 1;
@@ -200,15 +246,15 @@ static int stub_index(lua_State *L)
 /* (stub, key, value) */
 static int stub_newindex(lua_State *L)
 {
-    fill(L);
+    nl_lctx *lc = nl_lctx_of(L);
+    nl_libs_open(L, lib_of_stub(lc, lua_topointer(L, 1)));
     lua_settop(L, 3);
     lua_settable(L, 1);
     return 0;
 }
 
-static void push_stub(lua_State *L)
+static void push_stub_metatable(lua_State *L)
 {
-    lua_createtable(L, 0, 0);
     lua_getfield(L, LUA_REGISTRYINDEX, STUB);
     if (lua_isnil(L, -1)) {
         lua_pop(L, 1);
@@ -220,17 +266,45 @@ static void push_stub(lua_State *L)
         lua_pushvalue(L, -1);
         lua_setfield(L, LUA_REGISTRYINDEX, STUB);
     }
-    lua_setmetatable(L, -2);
 }
 
-static void make_stub(lua_State *L, const char *name)
+/* With the stubs' metatable on top. */
+static void make_stub(lua_State *L, nl_lctx *lc, uint32_t lib)
 {
-    luaL_findtable(L, LUA_REGISTRYINDEX, "_LOADED", 16);
-    push_stub(L);
-    lua_pushvalue(L, -1);
-    lua_setglobal(L, name);
-    lua_setfield(L, -2, name);
+    lua_createtable(L, 0, lib == NL_LIB_PACKAGE ? 1 : 0);
+    lc->stubs |= lib;
+    lc->stub[index_of(lib)] = lua_topointer(L, -1);
+    if (lib == NL_LIB_PACKAGE) {
+        nl_package_stub(L);
+    }
+    lua_pushvalue(L, -2);
+    lua_setmetatable(L, -2);
+    lua_setglobal(L, name_of(lib));
+}
+
+/* The stub becomes the library's table, which is then filled. */
+static void end_stub(lua_State *L, nl_lctx *lc, uint32_t lib)
+{
+    lc->stubs &= ~lib;
+    push_all_loaded(L);
+    lua_getglobal(L, name_of(lib));
+    if (lua_topointer(L, -1) == lc->stub[index_of(lib)]) {
+        lua_pushnil(L);
+        lua_setmetatable(L, -2);
+        lua_setfield(L, -2, name_of(lib));
+    } else {
+        lua_pop(L, 1);
+    }
     lua_pop(L, 1);
+}
+
+/* (string, key): somebody uses a method of strings, and no text has named the library. */
+static int string_index(lua_State *L)
+{
+    nl_libs_open(L, NL_LIB_STRING);
+    lua_settop(L, 2);
+    lua_gettable(L, 1);
+    return 1;
 }
 
 /* ------------------------------------------------------------------ opening */
@@ -257,8 +331,13 @@ void nl_libs_install(lua_State *L, const char *name)
     lua_pushnil(L);
     while (lua_next(L, -3)) {
         lua_pushvalue(L, -2);
-        lua_insert(L, -2);
-        lua_rawset(L, -4);
+        lua_rawget(L, -4);
+        if (lua_isnil(L, -1)) { /* else somebody has got it already */
+            lua_pushvalue(L, -3);
+            lua_pushvalue(L, -3);
+            lua_rawset(L, -6);
+        }
+        lua_pop(L, 2);
     }
     if (lua_getmetatable(L, -2)) {
         lua_setmetatable(L, -2);
@@ -274,16 +353,21 @@ static void open_ours(lua_State *L, lua_CFunction f, const char *name)
     nl_libs_install(L, name);
 }
 
-/* luaopen_string makes a new metatable for strings; what a script may have done to the old one stays. */
-static void open_string(lua_State *L)
+/* luaopen_string makes a new metatable for strings; one that debug.setmetatable has set stays. */
+static void open_string(lua_State *L, nl_lctx *lc)
 {
     lua_pushliteral(L, "");
-    bool had = lua_getmetatable(L, -1);
-    call_opener(L, luaopen_string, LUA_STRLIBNAME);
-    if (had) {
-        lua_setmetatable(L, -2);
+    if (!lua_getmetatable(L, -1)) {
+        lua_pushnil(L);
     }
-    lua_pop(L, 1);
+    bool keep = lua_topointer(L, -1) != lc->string_metatable;
+    call_opener(L, luaopen_string, LUA_STRLIBNAME);
+    if (keep) {
+        lua_setmetatable(L, -2);
+        lua_pop(L, 1);
+    } else {
+        lua_pop(L, 2);
+    }
 }
 
 static void preload_ffi(lua_State *L)
@@ -292,6 +376,28 @@ static void preload_ffi(lua_State *L)
     lua_pushcfunction(L, luaopen_ffi);
     lua_setfield(L, -2, LUA_FFILIBNAME);
     lua_pop(L, 1);
+}
+
+/* luaopen_package sets a global require of its own, and the path that a script may have changed in the stub. */
+static void open_package(lua_State *L)
+{
+    nl_libs_open(L, NL_LIB_REQUIRE);
+    lua_getglobal(L, "require");
+    push_loaded(L, LUA_LOADLIBNAME);
+    bool stub = lua_istable(L, -1);
+    if (stub) {
+        lua_getfield(L, -1, "path");
+        lua_replace(L, -2);
+    }
+    call_opener(L, luaopen_package, LUA_LOADLIBNAME);
+    push_loaded(L, LUA_LOADLIBNAME);
+    nl_package_open(L);
+    if (stub) {
+        lua_pushvalue(L, -2);
+        lua_setfield(L, -2, "path");
+    }
+    lua_pop(L, 2);
+    lua_setglobal(L, "require");
 }
 
 static void open_one(lua_State *L, nl_lctx *lc, uint32_t lib)
@@ -323,14 +429,10 @@ static void open_one(lua_State *L, nl_lctx *lc, uint32_t lib)
         nl_jit_open(L, lc);
         break;
     case NL_LIB_STRING:
-        open_string(L);
+        open_string(L, lc);
         break;
     case NL_LIB_PACKAGE:
-        call_opener(L, luaopen_package, LUA_LOADLIBNAME);
-        push_loaded(L, LUA_LOADLIBNAME);
-        nl_package_open(L);
-        lua_pop(L, 1);
-        nl_require_open(L); /* luaopen_package has set its own */
+        open_package(L);
         break;
     case NL_LIB_COROUTINE:
         nl_colib_open(L);
@@ -361,17 +463,11 @@ static void open_one(lua_State *L, nl_lctx *lc, uint32_t lib)
 void nl_libs_open(lua_State *L, uint32_t mask)
 {
     nl_lctx *lc = nl_lctx_of(L);
-    mask &= ~lc->libs;
-    while (nl_unlikely(mask)) {
+    while (nl_unlikely((mask &= ~lc->libs))) {
         uint32_t lib = mask & (~mask + 1);
-        mask &= mask - 1;
         lc->libs |= lib;
         if (lc->stubs & lib) {
-            lc->stubs &= ~lib;
-            push_loaded(L, name_of(lib));
-            lua_pushnil(L);
-            lua_setmetatable(L, -2);
-            lua_pop(L, 1);
+            end_stub(L, lc, lib);
         }
         open_one(L, lc, lib);
     }
@@ -380,12 +476,14 @@ void nl_libs_open(lua_State *L, uint32_t mask)
 void nl_libs_prepare(lua_State *L, const nl_libs_needed *n)
 {
     nl_lctx *lc = nl_lctx_of(L);
-    nl_libs_open(L,
-                 n->open | (n->stubs & NL_LIB_CONTEXT)); /* who names that uses it, and a stub costs some */
-    for (uint32_t left = n->stubs & ~(lc->libs | lc->stubs); left; left &= left - 1) {
-        uint32_t lib = left & (~left + 1);
-        make_stub(L, name_of(lib));
-        lc->stubs |= lib;
+    nl_libs_open(L, n->open);
+    uint32_t left = n->stubs & ~(lc->libs | lc->stubs);
+    if (left) {
+        push_stub_metatable(L);
+        for (; left; left &= left - 1) {
+            make_stub(L, lc, left & (~left + 1));
+        }
+        lua_pop(L, 1);
     }
 }
 
@@ -393,11 +491,10 @@ void nl_libs_open_base(lua_State *L)
 {
     call_opener(L, luaopen_base, "");
     /* Strings have methods whatever the text says. */
-    make_stub(L, LUA_STRLIBNAME);
-    nl_lctx_of(L)->stubs |= NL_LIB_STRING;
     lua_pushliteral(L, "");
     lua_createtable(L, 0, 1);
-    push_loaded(L, LUA_STRLIBNAME);
+    nl_lctx_of(L)->string_metatable = lua_topointer(L, -1);
+    lua_pushcfunction(L, string_index);
     lua_setfield(L, -2, "__index");
     lua_setmetatable(L, -2);
     lua_pop(L, 1);

@@ -6,7 +6,8 @@
  * libraries' names when it is compiled, and before its chunk runs,
  *
  *  - one whose name stands there only in the form `math.floor` gets a stub, an empty table
- *    that is filled when a field is first asked for or set;
+ *    that is filled when a field is first asked for or set (`context` and `timer`, in which each
+ *    context uses little: with that field alone, unless the text assigns to a field of theirs);
  *  - one whose name stands there otherwise (`local m = math`) is opened;
  *  - all are opened if there is a word through which names are made up at run time (_G, getfenv,
  *    load …), and before a module in C is loaded; require opens what it is asked for.
@@ -16,6 +17,7 @@
 #ifndef NL_LIBS_H
 #define NL_LIBS_H
 
+#include <lauxlib.h>
 #include <lua.h>
 
 #include "base/base.h"
@@ -35,9 +37,10 @@ enum {
     NL_LIB_TIMER = 1 << 11,
     NL_LIB_BUFFER = 1 << 12,
     NL_LIB_STUBS = (1 << 13) - 1, /* those above can be stubs */
-    NL_LIB_COROUTINE = 1 << 13,   /* our functions in place of LuaJIT's */
-    NL_LIB_FFI = 1 << 14,         /* in package.preload */
-    NL_LIB_REQUIRE = 1 << 15,     /* the functions require and dofile */
+    NL_LIB_BY_FIELD = NL_LIB_CONTEXT | NL_LIB_TIMER,
+    NL_LIB_COROUTINE = 1 << 13, /* our functions in place of LuaJIT's */
+    NL_LIB_FFI = 1 << 14,       /* in package.preload */
+    NL_LIB_REQUIRE = 1 << 15,   /* the functions require and dofile */
     NL_LIB_ALL = (1 << 16) - 1
 };
 
@@ -54,8 +57,14 @@ void nl_libs_prepare(lua_State *L, const nl_libs_needed *n);
 void nl_libs_open(lua_State *L, uint32_t mask);
 /* Pops a module's table: it becomes the global of that name and what require answers, or its contents go into the stub. */
 void nl_libs_install(lua_State *L, const char *name);
-/* Opens what every state has: base, and a stub for the methods of strings. */
+/* Opens what every state has: base, and what opens `string` when a method of strings is called. */
 void nl_libs_open_base(lua_State *L);
+
+/* lib_context.c, lib_timer.c: pushes one field of the module, nil if it has none of that name. */
+void nl_context_push_field(lua_State *L, const char *name);
+void nl_timer_push_field(lua_State *L, const char *name);
+/* The same for a table of functions. */
+bool nl_push_function(lua_State *L, const luaL_Reg *functions, const char *name);
 
 /* blocking.c: the function `name` of the table on top of the stack may sleep in the system. */
 void nl_wrap_blocking(lua_State *L, const char *name);

@@ -61,10 +61,37 @@ static void push_path(lua_State *L, const char *env, const char *env51, const ch
     }
 }
 
+/* package.path as it is at the start, the same for every state. */
+static void push_standard_path(lua_State *L)
+{
+    static _Atomic(char *) kept;
+    const char *path =
+        atomic_load_explicit(&kept, memory_order_acquire); /* with what release below has stored */
+    if (nl_likely(path != NULL)) {
+        lua_pushstring(L, path);
+        return;
+    }
+    push_path(L, "LUA_PATH", "LUA_PATH_5_1", PATH_DEFAULT, ROCKS_PATH);
+    char *none = NULL, *mine = nl_strdup(lua_tostring(L, -1));
+    if (!atomic_compare_exchange_strong_explicit(&kept, &none, mine, memory_order_release,
+                                                 memory_order_relaxed)) {
+        nl_free(mine);
+    }
+}
+
+void nl_package_stub(lua_State *L)
+{
+    push_standard_path(L);
+    lua_setfield(L, -2, "path");
+}
+
 /* ------------------------------------------------------------------ loaders */
 
 static bool readable(const char *path)
 {
+    if (nl_chunk_known(path)) {
+        return true;
+    }
     FILE *f = fopen(path, "r");
     if (f) {
         fclose(f);
@@ -95,18 +122,9 @@ static bool search(lua_State *L, const char *name, const char *path)
     return false;
 }
 
-/* package.loaders[2]; upvalue 1 is package */
-static int loader_lua(lua_State *L)
+/* Pushes the chunk of a module's file, whose name is on top. */
+static int load_module(lua_State *L, const char *name)
 {
-    const char *name = luaL_checkstring(L, 1);
-    lua_getfield(L, lua_upvalueindex(1), "path");
-    const char *path = lua_tostring(L, -1);
-    if (!path) {
-        return luaL_error(L, LUA_QL("package.path") " must be a string");
-    }
-    if (!search(L, name, path)) {
-        return 1;
-    }
     const char *file = lua_tostring(L, -1);
     nl_chunk *c;
     int err = nl_chunk_get(&c, L, file);
@@ -117,8 +135,21 @@ static int loader_lua(lua_State *L)
             return 1;
         }
     }
-    return luaL_error(L, "error loading module " LUA_QS " from file " LUA_QS ":\n\t%s", name, file,
-                      err == -NL_ESYNTAX ? lua_tostring(L, -1) : nl_strerror(-err));
+    lua_pushfstring(L, "error loading module " LUA_QS " from file " LUA_QS ":\n\t%s", name, file,
+                    err == -NL_ESYNTAX ? lua_tostring(L, -1) : nl_strerror(-err));
+    return lua_error(L);
+}
+
+/* package.loaders[2]; upvalue 1 is package */
+static int loader_lua(lua_State *L)
+{
+    const char *name = luaL_checkstring(L, 1);
+    lua_getfield(L, lua_upvalueindex(1), "path");
+    const char *path = lua_tostring(L, -1);
+    if (!path) {
+        return luaL_error(L, LUA_QL("package.path") " must be a string");
+    }
+    return search(L, name, path) ? load_module(L, name) : 1;
 }
 
 /* package.loaders[3] and [4]; upvalue 1 is the stock one.  What a module in C will look for is not known. */
@@ -166,6 +197,42 @@ static bool open_library(lua_State *L, const char *name)
     return !lua_isnil(L, -1);
 }
 
+/* Pushes the chunk of a module that comes with LuaJIT and lies in the program; false if name is none. */
+static bool load_embedded(lua_State *L, const char *name)
+{
+    nl_chunk *c = strncmp(name, "jit.", 4) == 0 ? nl_chunk_embedded(L, name) : NULL;
+    if (!c) {
+        return false;
+    }
+    int err = nl_chunk_load(c, L);
+    nl_chunk_release(c);
+    return err ? lua_error(L) : true;
+}
+
+/*
+ * While `package` is not open, no text has named its loaders or its preload.  So what they would do is known, but for modules in C:
+ * pushes a module's chunk without opening it.  False: the loaders are to be asked.
+ */
+static bool find_plainly(lua_State *L, const char *name)
+{
+    nl_lctx *lc = nl_lctx_of(L);
+    if (lc->libs & NL_LIB_PACKAGE) {
+        return false;
+    }
+    if (open_library(L, name) || load_embedded(L, name)) {
+        return true;
+    }
+    if (lc->stubs & NL_LIB_PACKAGE) {
+        lua_getglobal(L, LUA_LOADLIBNAME);
+        lua_pushliteral(L, "path");
+        lua_rawget(L, -2);
+    } else {
+        push_standard_path(L);
+    }
+    const char *path = lua_tostring(L, -1);
+    return path && search(L, name, path) && load_module(L, name);
+}
+
 /* package.loaders[1]: package.preload, and the modules that come with LuaJIT and lie in the program */
 static int loader_preload(lua_State *L)
 {
@@ -178,14 +245,10 @@ static int loader_preload(lua_State *L)
     if (!lua_isnil(L, -1) || open_library(L, name)) {
         return 1;
     }
-    nl_chunk *c = strncmp(name, "jit.", 4) == 0 ? nl_chunk_embedded(L, name) : NULL;
-    if (!c) {
+    if (!load_embedded(L, name)) {
         lua_pushfstring(L, "\n\tno field package.preload['%s']", name);
-        return 1;
     }
-    int err = nl_chunk_load(c, L);
-    nl_chunk_release(c);
-    return err ? lua_error(L) : 1;
+    return 1;
 }
 
 static void replace_loaders(lua_State *L, int package)
@@ -209,7 +272,7 @@ static void replace_loaders(lua_State *L, int package)
 void nl_package_open(lua_State *L)
 {
     int package = lua_gettop(L);
-    push_path(L, "LUA_PATH", "LUA_PATH_5_1", PATH_DEFAULT, ROCKS_PATH);
+    push_standard_path(L);
     lua_setfield(L, package, "path");
     push_path(L, "LUA_CPATH", "LUA_CPATH_5_1", CPATH_DEFAULT, ROCKS_CPATH);
     lua_setfield(L, package, "cpath");
@@ -331,7 +394,6 @@ static int require_begin(lua_State *L)
                         lua_isnil(L, 1) ? "no value" : luaL_typename(L, 1));
         return raise(L);
     }
-    nl_libs_open(L, NL_LIB_PACKAGE);
     const char *name = lua_tostring(L, 1);
     luaL_findtable(L, LUA_REGISTRYINDEX, "_LOADED", 16);
     lua_getfield(L, -1, name);
@@ -344,7 +406,10 @@ static int require_begin(lua_State *L)
         lua_insert(L, -2);
         return 2;
     }
-    find_chunk(L, name);
+    if (!find_plainly(L, name)) {
+        nl_libs_open(L, NL_LIB_PACKAGE);
+        find_chunk(L, name);
+    }
     lua_pushlightuserdata(L, (void *)&loading);
     lua_setfield(L, 2, name);
     luaL_findtable(L, LUA_REGISTRYINDEX, LOADING_CO, 4);

@@ -11,5 +11,7 @@
 void nl_require_open(lua_State *L);
 /* The library `package`, on top of the stack, as luaopen_package has made it: gets our paths and loaders. */
 void nl_package_open(lua_State *L);
+/* The stub of `package`, on top of the stack, gets what most who name it are after: its path. */
+void nl_package_stub(lua_State *L);
 
 #endif

@@ -9,6 +9,7 @@
 #include "lua/co.h"
 #include "lua/lib_context.h"
 #include "lua/libs.h"
+#include "lua/lj.h"
 
 static atomic_int states_with_jit;
 static char **options;
@@ -72,11 +73,25 @@ int nl_state_open(nl_lctx *lc)
     return 0;
 }
 
+/*
+ * Whether closing the state does anything but give up its memory, which goes at once with the slab: runs finalizers
+ * (all userdata hang behind the main thread; what has one in C data needs `ffi`), frees machine code.
+ */
+static bool must_close(const nl_lctx *lc)
+{
+#if NL_LUAJIT_INSIDE
+    return !lc->slab || lc->jit_hidden || (lc->libs & (NL_LIB_FFI | NL_LIB_JIT)) || gcref(lc->L->nextgc);
+#else
+    (void)lc;
+    return true;
+#endif
+}
+
 void nl_state_close(nl_lctx *lc)
 {
     atomic_store(&lc->poke, NULL);
     lc->closing = true;
-    if (lc->L) {
+    if (lc->L && must_close(lc)) {
         if (lc->slab) {
             nl_slab_deny(lc->slab, false);
             nl_slab_closing(lc->slab);
