@@ -301,8 +301,9 @@ static const char glue[] = "local begin, finish, chunk = ...\n"
 
 static const char
     loading; /* its address stands in package.loaded while a chunk runs, and after it has failed */
-#define LOADING_CO "nl.loading"        /* registry: by module name, the coroutine that runs its chunk */
-#define LOADING_ROOT "nl.loading_root" /* and its root */
+#define LOADING                                                                                              \
+    "nl_loading" /* registry: by module name, {coroutine that runs its chunk, its root, whether it is that root's own} */
+#define WAITING "nl_waiting" /* registry: by root, the name of the module it waits for */
 
 /* Raises with the position of who called require: that function calls ours. */
 static int raise(lua_State *L)
@@ -337,19 +338,86 @@ static bool still_requires(lua_State *L, lua_State *co)
     return found;
 }
 
+typedef struct loader {
+    lua_State *co;
+    nl_co *root;
+    bool own; /* co is the root's own thread */
+} loader;
+
+/* Who runs the chunk of a module; all zero if nobody does. */
+static loader loader_of(lua_State *L, const char *name)
+{
+    loader l = {NULL, NULL, false};
+    luaL_findtable(L, LUA_REGISTRYINDEX, LOADING, 4);
+    lua_getfield(L, -1, name);
+    if (lua_istable(L, -1)) {
+        lua_rawgeti(L, -1, 1);
+        lua_rawgeti(L, -2, 2);
+        lua_rawgeti(L, -3, 3);
+        l = (loader){lua_tothread(L, -3), lua_touserdata(L, -2), lua_toboolean(L, -1)};
+        lua_pop(L, 3);
+    }
+    lua_pop(L, 2);
+    return l;
+}
+
+/* Notes that the running root waits for the module; with NULL, that it is back: a root that waits asks again before all else. */
+static void note_wait(lua_State *L, nl_lctx *lc, const char *name)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, WAITING);
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        if (!name) {
+            return; /* nobody has ever waited */
+        }
+        luaL_findtable(L, LUA_REGISTRYINDEX, WAITING, 1);
+    }
+    lua_pushlightuserdata(L, lc->cur);
+    if (name) {
+        lua_pushstring(L, name);
+    } else {
+        lua_pushnil(L);
+    }
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
+}
+
+/* Whether the running root would wait for itself: who loads the module waits for one that … the running root loads. */
+static bool in_circle(lua_State *L, nl_lctx *lc, nl_co *root)
+{
+    int top = lua_gettop(L);
+    luaL_findtable(L, LUA_REGISTRYINDEX, WAITING, 0);
+    while (root && root != lc->cur) {
+        lua_pushlightuserdata(L, root);
+        lua_rawget(L, top + 1);
+        root = lua_isstring(L, -1) ? loader_of(L, lua_tostring(L, -1)).root : NULL;
+        lua_pop(L, 1);
+    }
+    lua_settop(L, top);
+    return root != NULL;
+}
+
+/* A root that a plain yield has suspended is given up (nl_co_run): nobody will go on with its chunk. */
+static bool given_up(nl_lctx *lc, const loader *l)
+{
+    bool found = !l->own;
+    for (nl_list *n = lc->all_co.next; !found && n != &lc->all_co; n = n->next) {
+        found = nl_container_of(n, nl_co, all)->L == l->co;
+    }
+    return !found;
+}
+
 /* The module's chunk has begun and not ended: by another root that is at it still?  Then waits a little. */
 static int wait_for(lua_State *L, const char *name)
 {
     nl_lctx *lc = nl_lctx_of(L);
-    luaL_findtable(L, LUA_REGISTRYINDEX, LOADING_CO, 4);
-    lua_getfield(L, -1, name);
-    luaL_findtable(L, LUA_REGISTRYINDEX, LOADING_ROOT, 4);
-    lua_getfield(L, -1, name);
-    if (lua_touserdata(L, -1) == lc->cur || !still_requires(L, lua_tothread(L, -3))) {
+    loader l = loader_of(L, name);
+    if (in_circle(L, lc, l.root) || given_up(lc, &l) || !still_requires(L, l.co)) {
         lua_pushfstring(L, "loop or previous error loading module " LUA_QS, name);
         return raise(L);
     }
     nl_block_check(L);
+    note_wait(L, lc, name);
     nl_wait_arm(lc, nl_block_wait(L, NL_WAIT_SLEEP), 0.001);
     return nl_park(L);
 }
@@ -395,6 +463,7 @@ static int require_begin(lua_State *L)
         return raise(L);
     }
     const char *name = lua_tostring(L, 1);
+    note_wait(L, nl_lctx_of(L), NULL);
     luaL_findtable(L, LUA_REGISTRYINDEX, "_LOADED", 16);
     lua_getfield(L, -1, name);
     if (is_loading(L, -1)) {
@@ -412,13 +481,17 @@ static int require_begin(lua_State *L)
     }
     lua_pushlightuserdata(L, (void *)&loading);
     lua_setfield(L, 2, name);
-    luaL_findtable(L, LUA_REGISTRYINDEX, LOADING_CO, 4);
+    const nl_lctx *lc = nl_lctx_of(L);
+    luaL_findtable(L, LUA_REGISTRYINDEX, LOADING, 4);
+    lua_createtable(L, 3, 0);
     lua_pushthread(L);
+    lua_rawseti(L, -2, 1);
+    lua_pushlightuserdata(L, lc->cur);
+    lua_rawseti(L, -2, 2);
+    lua_pushboolean(L, lc->cur && lc->cur->L == L);
+    lua_rawseti(L, -2, 3);
     lua_setfield(L, -2, name);
-    luaL_findtable(L, LUA_REGISTRYINDEX, LOADING_ROOT, 4);
-    lua_pushlightuserdata(L, nl_lctx_of(L)->cur);
-    lua_setfield(L, -2, name);
-    lua_pop(L, 2);
+    lua_pop(L, 1);
     lua_pushvalue(L, 1);
     return 2;
 }
@@ -427,7 +500,7 @@ static int require_finish(lua_State *L)
 {
     const char *name = lua_tostring(L, 1);
     lua_settop(L, 2);
-    luaL_findtable(L, LUA_REGISTRYINDEX, LOADING_CO, 4);
+    luaL_findtable(L, LUA_REGISTRYINDEX, LOADING, 4);
     lua_pushnil(L);
     lua_setfield(L, -2, name);
     luaL_findtable(L, LUA_REGISTRYINDEX, "_LOADED", 16);

@@ -100,6 +100,60 @@ t.test("rules.require.loop: modules that require each other are an error, not an
   t.raises("loop", require, "loop_a")
 end)
 
+t.test("rules.require.loop-across: modules that require each other from two coroutines are an error too", function()
+  module("across_a", "timer.sleep(0.005) return require 'across_b'")
+  module("across_b", "timer.sleep(0.005) return require 'across_c'")
+  module("across_c", "timer.sleep(0.005) return require 'across_a'")
+  local results = {}
+  for _, name in ipairs { "across_a", "across_b", "across_c" } do
+    context.run(function()
+      local r = { pcall(require, name) }
+      results[#results + 1] = r
+    end)
+  end
+  local t0 = timer.now()
+  while #results < 3 and timer.now() - t0 < 5 do timer.sleep(0.002) end
+  t.eq(#results, 3)
+  for _, r in ipairs(results) do
+    t.eq(r[1], false)
+    t.ok(tostring(r[2]):find("loop", 1, true), tostring(r[2]))
+  end
+end)
+
+t.test("rules.require.chain: coroutines that wait for each other's modules without a circle get them", function()
+  module("chain_a", "timer.sleep(0.005) return 'a' .. require 'chain_b'")
+  module("chain_b", "timer.sleep(0.005) return 'b' .. require 'chain_c'")
+  module("chain_c", "timer.sleep(0.02) return 'c'")
+  local results = {}
+  for _, name in ipairs { "chain_c", "chain_b", "chain_a", "chain_a" } do
+    context.run(function()
+      local value = require(name)
+      results[#results + 1] = value
+    end)
+  end
+  local t0 = timer.now()
+  while #results < 4 and timer.now() - t0 < 5 do timer.sleep(0.002) end
+  table.sort(results)
+  t.same(results, { "abc", "abc", "bc", "c" })
+end)
+
+t.test("rules.require.given-up: a module whose top level yields to nobody is an error for those who want it", function()
+  module("yields", "coroutine.yield() return 1")
+  context.run(function() require "yields" end)
+  timer.sleep(0.005)
+  t.raises("loop or previous error", require, "yields")
+  module("yields_inside", "coroutine.yield() return 1")
+  local co = coroutine.create(function() return require "yields_inside" end)
+  t.eq(coroutine.resume(co), true)
+  local got
+  context.run(function() got = require "yields_inside" end)
+  timer.sleep(0.005)
+  t.eq(got, nil)
+  t.returns({ true, 1 }, coroutine.resume(co)) -- whoever has the coroutine can go on
+  timer.sleep(0.01)
+  t.eq(got, 1)
+end)
+
 t.test("rules.require.cpath: C modules are searched by package.cpath and loaded", function()
   t.eq(type(package.cpath), "string")
   t.eq(type(package.loadlib), "function")

@@ -1,0 +1,1 @@
+timer.sleep(0.005) return require 'across_b'

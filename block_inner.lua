@@ -1,0 +1,1 @@
+timer.sleep(0.002) return { name = ... }

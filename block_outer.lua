@@ -1,0 +1,1 @@
+local m = require 'block_inner' timer.sleep(0.002) return { m, ... }

@@ -1,0 +1,1 @@
+timer.sleep(0.02) return 'c'

@@ -1,0 +1,1 @@
+context.send(context.parent, type(require('t').test))

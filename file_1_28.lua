@@ -1,0 +1,1 @@
+timer.sleep(0.001) return 1, nil, 3

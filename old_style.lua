@@ -1,0 +1,1 @@
+module(..., package.seeall) function f() return tostring(1) end

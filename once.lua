@@ -1,0 +1,1 @@
+runs = runs + 1 return { runs }

@@ -1,0 +1,1 @@
+timer.sleep(0.001) error('thrown by the module')

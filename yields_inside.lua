@@ -1,0 +1,1 @@
+coroutine.yield() return 1
