@@ -1,1 +1,0 @@
-timer.sleep(0.005) return require 'across_b'

@@ -1,1 +1,0 @@
-timer.sleep(0.002) return { name = ... }

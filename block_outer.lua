@@ -1,1 +1,0 @@
-local m = require 'block_inner' timer.sleep(0.002) return { m, ... }

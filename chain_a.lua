@@ -1,1 +1,0 @@
-timer.sleep(0.005) return 'a' .. require 'chain_b'

@@ -1,1 +1,0 @@
-timer.sleep(0.02) return 'c'

@@ -1,1 +1,0 @@
-context.send(context.parent, type(require('t').test))

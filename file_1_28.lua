@@ -1,1 +1,0 @@
-timer.sleep(0.001) return 1, nil, 3

@@ -1,1 +1,0 @@
-module(..., package.seeall) function f() return tostring(1) end

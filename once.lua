@@ -1,1 +1,0 @@
-runs = runs + 1 return { runs }

@@ -1,1 +1,0 @@
-timer.sleep(0.001) error('thrown by the module')

@@ -1,1 +1,0 @@
-coroutine.yield() return 1
