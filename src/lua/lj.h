@@ -10,12 +10,13 @@
  * compiled into libluajit.a, known by its checksum, and they are read with the same flags; so the layouts cannot differ.
  *
  *   lua_State        base, top, maxstack, status, cframe's low bit (lua_isyieldable), glref
- *   global_State     allocf, allocd, registrytv; gc.threshold by way of lj_gc.h's macros
+ *   global_State     allocf, allocd, registrytv; gc.total and gc.threshold; in pack_plain.c str.num
  *   TValue           the tags, by lj_obj.h's macros
- *   GCstr, GCudata   len, the bytes behind it; metatable
- *   GCtab            array, asize, and in pack.c node, hmask, metatable
- *   functions        lj_state_growstack, lj_vm_resume (as lua_resume calls it), lj_gc_barrierback; in pack.c some of lj_tab_* (the library is one compilation
- *                    unit: of its functions, only those the assembler part calls can be linked with)
+ *   GCstr, GCudata   len, the bytes behind it (of a string, with zeros up to a whole word); metatable
+ *   GCtab            array, asize; in pack_plain.c node, hmask, nomm, and how a key finds its node (lj_tab.h)
+ *   functions        lj_state_growstack, lj_vm_resume (as lua_resume calls it), lj_gc_barrierback; in pack_plain.c
+ *                    lj_tab_new, lj_tab_newkey, lj_tab_getinth, lj_tab_setinth, lj_str_new, lj_gc_step.  The library is one
+ *                    compilation unit: of its functions only those that its assembler part calls can be linked with.
  *
  * tests/unit/test_lj.c compares every function here with the API's.
  */

@@ -32,6 +32,19 @@ Test(alloc, plain)
     nl_free(NULL);
 }
 
+Test(alloc, pool_try)
+{
+    cr_assert_null(nl_pool_try(0));
+    cr_assert_null(nl_pool_try(NL_POOL_MAX + 1));
+    void *p = nl_pool_alloc(100);
+    nl_pool_free(p, 100);
+    void *q = nl_pool_try(100); /* under AddressSanitizer there is no stock */
+    cr_assert(!q || q == p);
+    if (q) {
+        nl_pool_free(q, 100);
+    }
+}
+
 Test(alloc, aligned)
 {
     for (size_t n = 0; n < 300; n += 7) {
