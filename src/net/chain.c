@@ -13,8 +13,8 @@
 #include <string.h>
 
 #define CHUNK_SIZE_REF 64 /* of one that holds a head and a view: a broadcast makes many */
-/* Room in one that gathers short writes, the first time and at most. */
-#define BURST_FIRST 512
+/* Room in one that gathers short writes, at least and at most. */
+#define BURST_MIN 472
 #define BURST_MAX (8u * 1024)
 
 _Static_assert(CHUNK_SIZE_REF >= sizeof(nl_chunk) + 4, "room for a head");
@@ -45,7 +45,8 @@ static nl_chunk *add_chunk(nl_chain *c, unsigned size)
 /* One that gathers short writes, the next of which has n bytes. */
 static nl_chunk *add_gathering_chunk(nl_chain *c, size_t n)
 {
-    size_t room = c->first ? BURST_MAX : c->burst ? c->burst : BURST_FIRST;
+    size_t room = c->last ? 4 * (size_t)c->last->cap : c->burst;
+    room = room < BURST_MIN ? BURST_MIN : room > BURST_MAX ? BURST_MAX : room;
     room = room > n ? room : n;
     return add_chunk(c, (unsigned)(sizeof(nl_chunk) + room + 63) & ~63u);
 }
