@@ -243,6 +243,29 @@ t.test("buffer.sent-unchanged: bytes handed to tcp.write are those of that momen
   end
 end)
 
+t.test("buffer.tostring.finalizers: a finalizer that changes a buffer while something is made of it does no harm", function()
+  for _, size in ipairs { 40, 900, 5000 } do
+    local b, finalized = nil, 0
+    local function litter()
+      local u = newproxy(true)
+      getmetatable(u).__gc = function()
+        finalized = finalized + 1
+        if finalized % 2 == 0 then b:release() else b:append(("y"):rep(size)) end
+      end
+    end
+    local function all_y(s) t.eq(tostring(s):gsub("y", ""), "") end
+    for i = 1, t.scale(3000) do
+      b = buffer.new(("y"):rep(size))
+      litter()
+      all_y(b:tostring())
+      all_y(buffer.new(b))
+      all_y(b:split(size - 1))
+      all_y("" .. b)
+    end
+    t.ok(finalized > 10, finalized .. " finalizers have run")
+  end
+end)
+
 t.test("buffer.broadcast: one buffer to many sockets costs its bytes once", function()
   local n, size = 20, 3000000
   local pairs_, b = {}, buffer.new(("b"):rep(size))

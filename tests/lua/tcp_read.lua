@@ -188,6 +188,48 @@ t.test("tcp.read.callback-blocks: a read callback may block and read from its ow
   tcp.read(a, nil)
 end)
 
+t.test("tcp.read.finalizers: what finalizers do while a frame becomes a buffer loses none, and takes none apart", function()
+  local a, b = t.pair()
+  for _, s in ipairs { a, b } do s:set_rwopt { read_head_bytes = 2, write_head_bytes = 2 } end
+  local n, got, finalized, ended, closing = t.scale(4000), 0, 0, 0, false
+  local hear
+  local function litter()
+    local u = newproxy(true)
+    getmetatable(u).__gc = function()
+      finalized = finalized + 1
+      if closing then
+        a:close()
+      else
+        a:read(function(...) hear(...) end) -- another callback, perhaps just when the old one is about to be called
+      end
+    end
+  end
+  function hear(ok, data)
+    if not ok then ended = ended + 1 return end
+    for _ = 1, 5 do litter() end
+    if closing then return end
+    got = got + 1
+    t.eq(data:tostring(), got .. ("x"):rep(got % 300))
+  end
+  a:read(hear)
+  for i = 1, n do
+    b:write(i .. ("x"):rep(i % 300))
+    if i % 100 == 0 then timer.sleep(0) end
+  end
+  local start = timer.now()
+  while got < n and timer.now() - start < 30 do t.settle() end
+  t.eq(got, n)
+  t.ok(finalized > 100, finalized .. " finalizers have run")
+  closing = true
+  t.eventually(function()
+    for _ = 1, 200 do b:write "more" end
+    timer.sleep(0.001)
+    t.eq(tcp.is_closed(a), true)
+  end)
+  t.settle()
+  t.ok(ended <= 1, "the end is told once at most")
+end)
+
 t.test("tcp.read.contexts: streams of several contexts at once stay apart", function()
   local n, rounds = 8, t.scale(200)
   local l, port = t.listen { backlog = 64 }
