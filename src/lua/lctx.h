@@ -316,15 +316,25 @@ const nl_buf *nl_buffer_test(lua_State *L, int idx);
 
 /* --- what every message does, inline ---------------------------------------------------- */
 
+#define NL_REFS_SIZES 16
 #define NL_REFS_LOW 16 /* references below are in the registry (refs.c) */
-void nl_ref_push_slow(nl_lctx *lc, lua_State *L, int ref);
+
+/* The inside of refs.c. */
+struct nl_refs {
+    lua_State *R; /* anchored at index 1 of the main state's stack */
+    int top, cap;
+    int *next;               /* free list: by reference, the next free one of its size, 0 = none */
+    int free[NL_REFS_SIZES]; /* by size 1 << i */
+};
 
 static inline void nl_ref_push(nl_lctx *lc, lua_State *L, int ref)
 {
-    if (nl_likely((unsigned)ref < NL_REFS_LOW && !lc->closing)) {
+    if (nl_unlikely(ref < 0 || lc->closing)) {
+        nl_lua_pushnil(L);
+    } else if (ref < NL_REFS_LOW) {
         nl_lua_getref(L, ref);
     } else {
-        nl_ref_push_slow(lc, L, ref);
+        nl_lua_getfrom(L, lc->refs->R, ref - NL_REFS_LOW + 1);
     }
 }
 

@@ -77,7 +77,7 @@ static void open_module(lua_State *L)
 }
 
 /* Pushes an empty buffer with that much room inside. */
-static lbuf *push_small(lua_State *L, nl_lctx *lc, size_t room)
+static inline lbuf *push_small(lua_State *L, nl_lctx *lc, size_t room)
 {
     if (nl_unlikely(!lc->io.buf_full)) {
         open_module(L);

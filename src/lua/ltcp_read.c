@@ -36,7 +36,7 @@ static bool take_connection(nl_lsock *so, piece *p)
     return true;
 }
 
-static bool take_bytes(nl_lsock *so, piece *p)
+static inline bool take_bytes(nl_lsock *so, piece *p)
 {
     p->buf = nl_buf_empty();
     int r = nl_tcp_read_buf(so->tcp, &p->data, &p->len, &p->buf);
@@ -57,7 +57,7 @@ static bool take_bytes(nl_lsock *so, piece *p)
 }
 
 /* The next piece, or false: nothing yet, and nl_lsock_deliver will be called. */
-static bool take(nl_lctx *lc, nl_lsock *so, piece *p)
+static inline bool take(nl_lctx *lc, nl_lsock *so, piece *p)
 {
     if (so->u.listener ? !take_connection(so, p) : !take_bytes(so, p)) {
         return false;
@@ -67,7 +67,7 @@ static bool take(nl_lctx *lc, nl_lsock *so, piece *p)
 }
 
 /* Pushes the two results that stand for p. */
-static void push(lua_State *L, nl_lctx *lc, nl_lsock *so, piece *p)
+static inline void push(lua_State *L, nl_lctx *lc, nl_lsock *so, piece *p)
 {
     if (nl_unlikely(p->err)) {
         nl_push_err(L, p->err);

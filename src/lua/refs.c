@@ -10,15 +10,7 @@
 #include "base/alloc.h"
 #include "lua/lctx.h"
 
-#define NSIZES 16
 #define LOW NL_REFS_LOW
-
-struct nl_refs {
-    lua_State *R; /* anchored at index 1 of the main state's stack */
-    int top, cap;
-    int *next;        /* free list: by reference, the next free one of its size, 0 = none */
-    int free[NSIZES]; /* by size 1 << i */
-};
 
 static unsigned size_index(int n)
 {
@@ -118,17 +110,4 @@ int nl_ref(nl_lctx *lc, lua_State *L)
 void nl_unref(nl_lctx *lc, int ref)
 {
     nl_unref_n(lc, ref, 1);
-}
-
-void nl_ref_push_slow(nl_lctx *lc, lua_State *L, int ref)
-{
-    if (nl_unlikely(ref < 0 || lc->closing)) {
-        lua_pushnil(L);
-        return;
-    }
-    if (nl_likely(ref < LOW)) {
-        nl_lua_getref(L, ref);
-    } else {
-        nl_lua_getfrom(L, lc->refs->R, ref - LOW + 1);
-    }
 }
