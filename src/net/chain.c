@@ -15,7 +15,7 @@
 #define CHUNK_SIZE_REF 64 /* of one that holds a head and a view: a broadcast makes many */
 /* Room in one that gathers short writes, at least and at most. */
 #define BURST_MIN 472
-#define BURST_MAX (8u * 1024)
+#define BURST_MAX ((size_t)8 * 1024)
 
 _Static_assert(CHUNK_SIZE_REF >= sizeof(nl_chunk) + 4, "room for a head");
 _Static_assert(4 + NL_CHAIN_INLINE <= BURST_MAX, "room for a copied payload");

@@ -21,7 +21,8 @@
 #define GROW_MIN 4096u
 /* A run of bytes without framing: when one was at least so long, the next is received into a block of its own, too. */
 #define RUN_LONG (16u * 1024)
-#define RUN_MAX (64u * 1024 + 64) /* a bit more than round sizes: a short count says that nothing is left */
+#define RUN_MAX                                                                                              \
+    ((size_t)64 * 1024 + 64) /* a bit more than round sizes: a short count says that nothing is left */
 
 /* --- The window ---------------------------------------------------------------------------- */
 
