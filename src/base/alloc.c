@@ -123,7 +123,6 @@ typedef struct depot {
 
 typedef struct slab {
     struct slab *next;
-    void *pad; /* keeps what follows 16-aligned */
 } slab;
 
 static depot depots[NL_POOL_CLASSES];
@@ -182,11 +181,15 @@ static void depot_put_loose(depot *d, nl_pool_node *b)
     nl_spin_unlock(&d->lock);
 }
 
-/* Puts what is left of the slab into the stocks of the classes it fits. */
-static void use_up_slab(void)
+/* Puts what stands between cut and end into the stocks of the classes it fits; blocks of whole lines need them aligned. */
+static void use_up(char *end)
 {
-    while (cut < cut_end) {
-        unsigned cls = (unsigned)((size_t)(cut_end - cut) / NL_POOL_STEP - 1);
+    while (cut < end) {
+        size_t n = (size_t)(end - cut), before = (size_t) - (uintptr_t)cut % NL_CACHELINE;
+        if (before && n > before) {
+            n = before;
+        }
+        unsigned cls = (unsigned)(n / NL_POOL_STEP - 1);
         cls = cls < NL_POOL_CLASSES ? cls : NL_POOL_CLASSES - 1;
         char *p = cut;
         cut += size_of(cls);
@@ -196,12 +199,13 @@ static void use_up_slab(void)
 
 static void new_slab(void)
 {
-    use_up_slab();
+    use_up(cut_end);
     slab *s = (slab *)nl_span_alloc(SLAB_SIZE);
     if (!s) {
         out_of_memory(SLAB_SIZE);
     }
     cut = (char *)(s + 1);
+    cut += (size_t) - (uintptr_t)cut % NL_CACHELINE;
     cut_end = (char *)s + SLAB_SIZE;
     nl_spin_lock(&slab_lock);
     s->next = slabs;
@@ -216,6 +220,10 @@ static void new_slab(void)
 static nl_pool_node *cut_some(unsigned cls, unsigned *count)
 {
     size_t size = size_of(cls);
+    if (size % NL_CACHELINE == 0) {
+        size_t gap = (size_t) - (uintptr_t)cut % NL_CACHELINE;
+        use_up((size_t)(cut_end - cut) < gap ? cut_end : cut + gap);
+    }
     if ((size_t)(cut_end - cut) < size) {
         new_slab();
     }
@@ -265,7 +273,7 @@ void nl_pool_spill(unsigned cls)
 
 void nl_pool_thread_exit(void)
 {
-    use_up_slab();
+    use_up(cut_end);
     for (unsigned cls = 0; cls < NL_POOL_CLASSES; cls++) {
         nl_pool_mag *m = &nl_pool_mags[cls];
         if (m->reserve) {

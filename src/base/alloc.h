@@ -30,7 +30,10 @@ void nl_free_aligned(void *p);
 #define NL_POOL_MAX 2048
 #define NL_POOL_BATCH 64
 
-/* A block of at least n bytes, 16-aligned, not zeroed.  n > NL_POOL_MAX falls through to malloc. */
+/*
+ * A block of at least n bytes, 16-aligned, at the start of a cache line if n is a multiple of one, not zeroed.  n > NL_POOL_MAX falls
+ * through to malloc, which aligns by 16.
+ */
 static inline void *nl_pool_alloc(size_t n) __attribute__((malloc, returns_nonnull));
 /* The same, where another way is at hand: NULL if the calling thread's stock has none, or the pool does not serve such. */
 static inline void *nl_pool_try(size_t n);
@@ -111,6 +114,8 @@ static inline void *nl_pool_alloc(size_t n)
     }
     m->head = b->next;
     m->count--;
+    __builtin_prefetch(m->head,
+                       1); /* where another core has given it back, it is on its way when it is wanted */
     return b;
 }
 

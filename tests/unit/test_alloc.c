@@ -110,6 +110,21 @@ Test(pool, every_size)
     }
 }
 
+#ifndef NL_POOL_IS_MALLOC
+Test(pool, blocks_of_whole_lines_are_aligned)
+{
+    rng r = rng_seed(9);
+    for (int i = 0; i < 5000; i++) {
+        size_t n = 1 + rng_below(&r, NL_POOL_MAX);
+        void *p = nl_pool_alloc(n);
+        size_t size = (n + NL_POOL_STEP - 1) / NL_POOL_STEP * NL_POOL_STEP;
+        cr_assert_eq((uintptr_t)p % (size % NL_CACHELINE ? NL_POOL_STEP : NL_CACHELINE), 0);
+    }
+    nl_pool_thread_exit();
+    nl_pool_fini();
+}
+#endif
+
 Test(pool, random_against_patterns)
 {
     enum { LIVE = 5000 };
