@@ -418,6 +418,31 @@ void nl_ctx_give_way(nl_ctx *c, nl_msg *m)
     nl_self->budget = 0;
 }
 
+#define CATCH_UP_LOOKS 20
+#define CATCH_UP_PAUSES 64 /* about 1 µs: each look costs the consumer a cache line */
+
+bool nl_ctx_let_catch_up(nl_ctx *c, nl_ctx *to, uint64_t len)
+{
+    nl_worker *w = nl_self;
+    if (atomic_load_explicit(&w->next, memory_order_relaxed) || nl_runq_len(&w->runq) ||
+        nl_injq_len(&nl_the_sched.injq) || nl_ctx_should_yield(c)) {
+        return false;
+    }
+    uint64_t popped = atomic_load_explicit(&to->mbox.popped, memory_order_relaxed);
+    for (int i = 0; i < CATCH_UP_LOOKS && nl_mailbox_len(&to->mbox) > len; i++) {
+        for (int k = 0; k < CATCH_UP_PAUSES; k++) {
+            nl_cpu_relax();
+        }
+        uint64_t now = atomic_load_explicit(&to->mbox.popped, memory_order_relaxed);
+        if (now == popped) {
+            nl_thread_yield(); /* its worker may be waiting for this very processor */
+            return false;
+        }
+        popped = now;
+    }
+    return true;
+}
+
 int64_t nl_ctx_cpu_ns(const nl_ctx *c)
 {
     nl_sched *s = &nl_the_sched;

@@ -105,6 +105,12 @@ void nl_ctx_defer(nl_ctx *c, nl_msg *m);
  * m is what its next dispatch begins with: nothing else of the context runs in between.
  */
 void nl_ctx_give_way(nl_ctx *c, nl_msg *m);
+/*
+ * From within, for a context that sends faster than `to` receives: lets time pass, some µs, until no more than len
+ * messages wait there, so that the mailbox does not outgrow the caches.  False, without waiting: others are ready on this
+ * worker, the share is used up, or nobody is just serving that mailbox; then giving way is better.
+ */
+bool nl_ctx_let_catch_up(nl_ctx *c, nl_ctx *to, uint64_t len);
 
 /* From within: the context ends after the message now running.  reason NULL = "exit"; copied. */
 void nl_ctx_end(nl_ctx *c, const char *reason);

@@ -110,6 +110,7 @@ static inline nl_msg *nl_mailbox_pop(nl_mailbox *q)
         next = &q->stub;
     }
     q->tail = next;
+    __builtin_prefetch(next); /* another core may have written it */
     atomic_store_explicit(&q->popped, atomic_load_explicit(&q->popped, memory_order_relaxed) + 1,
                           memory_order_relaxed);
     return t;

@@ -113,6 +113,10 @@ void nl_ready(nl_ctx *c)
         }
         return;
     }
+    /* What its dispatch touches first: one of many contexts is in no cache. */
+    __builtin_prefetch(&c->mbox.tail, 1);
+    __builtin_prefetch(&c->ending, 1);
+    __builtin_prefetch(c + 1, 1);
     /*
      * A message wake: run it next, while the message is in this core's cache.  Only the owner
      * fills the place; a thief (of a stuck worker) may empty it.  Release pairs with the

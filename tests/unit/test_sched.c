@@ -489,6 +489,88 @@ Test(sched, defer)
     each_way(boot_defer, check_one);
 }
 
+/* ------------------------------------------------------------------ giving way */
+
+enum { AHEAD = 100, DEFERRED, SENT, WAYS = 5 };
+
+/* Whatever it is told at first, it gives way WAYS times; only then comes what waited meanwhile. */
+static void giving_on(actor *a, note *n)
+{
+    switch (n->value) {
+    case AHEAD:
+        cr_assert_eq(atomic_load(&total), 0, "nothing in between");
+        if (++a->count < WAYS) {
+            nl_ctx_give_way(&a->ctx, &n->msg);
+            return;
+        }
+        break;
+    case DEFERRED:
+    case SENT:
+        cr_assert_eq(a->count, WAYS);
+        if (atomic_fetch_add(&total, 1) == 1) {
+            nl_ctx_end(&a->ctx, NULL);
+        }
+        break;
+    default: {
+        note *later = nl_pool_alloc(sizeof *later);
+        *later = (note){.msg = {.ops = &note_ops}, .value = DEFERRED};
+        nl_ctx_defer(&a->ctx, &later->msg);
+        tell(a->ctx.slot.id, 0, SENT);
+        n->value = AHEAD;
+        nl_ctx_give_way(&a->ctx, &n->msg);
+        return;
+    }
+    }
+    nl_pool_free(n, sizeof *n);
+}
+
+static void boot_giving(void)
+{
+    tell(actor_start(actor_new(NULL, giving_on)), 0, 0);
+}
+
+static void check_giving(void)
+{
+    cr_assert_eq(atomic_load(&total), 2);
+    cr_assert_eq(atomic_load(&dropped), 0);
+}
+
+Test(sched, give_way)
+{
+    each_way(boot_giving, check_giving);
+}
+
+/* One that gives way for ever lets others run, and can be killed. */
+static void always_on(actor *a, note *n)
+{
+    nl_ctx_give_way(&a->ctx, &n->msg);
+}
+
+static void killer_on(actor *a, note *n)
+{
+    cr_assert_eq(nl_ctx_kill((uint64_t)n->value, NULL), 0);
+    nl_pool_free(n, sizeof *n);
+    nl_ctx_end(&a->ctx, NULL);
+}
+
+static void boot_always(void)
+{
+    uint64_t always = actor_start(actor_new(NULL, always_on));
+    tell(always, 0, 0);
+    tell(actor_start(actor_new(NULL, killer_on)), 0, (int64_t)always);
+}
+
+static void check_always(void)
+{
+    cr_assert_eq(atomic_load(&freed), 2);
+    cr_assert_eq(atomic_load(&dropped), 1, "what it would have gone on with");
+}
+
+Test(sched, gives_way_for_ever)
+{
+    each_way(boot_always, check_always);
+}
+
 /* ------------------------------------------------------------------ fairness and rescue */
 
 static atomic_bool neighbour_ran;
