@@ -63,6 +63,15 @@ static void behind_first(lua_State *L, int n, int extra)
     }
 }
 
+/* Of a callback: its function (0), the handle as given (1). */
+static inline void push_kept(nl_lctx *lc, lua_State *L, nl_wait *callback, int i)
+{
+    nl_peer *p = callback->owner;
+    if (nl_unlikely(callback->gone) || !nl_lua_pushheld(L, &p->held[i])) {
+        nl_ref_push(lc, L, callback->fn + i);
+    }
+}
+
 /* true, data, sender, session, data2… for a coroutine; a callback gets the handle of its call behind the session. */
 static inline int push_message(lua_State *L, nl_lctx *lc, nl_umsg *m, nl_wait *callback)
 {
@@ -72,7 +81,7 @@ static inline int push_message(lua_State *L, nl_lctx *lc, nl_umsg *m, nl_wait *c
     nl_lua_pushnumber(L, (lua_Number)m->session);
     nl_umsg_used(lc->msgs, m);
     if (callback) {
-        nl_ref_push(lc, L, callback->fn + 1);
+        push_kept(lc, L, callback, 1);
         extra = 3;
     }
     if (nl_unlikely(n > 1)) {
@@ -95,7 +104,7 @@ static inline void hand_out(nl_lctx *lc, nl_wait *w, nl_umsg *m)
     }
     /* A callback stands in no queue and has no time-out, and it stays armed. */
     nl_co *co = nl_co_get(lc);
-    nl_ref_push(lc, co->L, w->fn);
+    push_kept(lc, co->L, w, 0);
     /* Unpacking may run a finalizer of the script, and that may take the callback away: its memory stays until here. */
     w->posted = true;
     int n = push_message(co->L, lc, m, w);
@@ -269,6 +278,9 @@ static int recv_callback(lua_State *L, nl_lctx *lc, uint64_t from)
     nl_peer *p = from ? nl_peer_get(ms, from) : &ms->any;
     remove_callback(lc, p);
     p->callback = w;
+    w->owner = p;
+    nl_lua_hold(L, 2, &p->held[0]);
+    nl_lua_hold(L, 1, &p->held[1]);
     if (from) {
         ms->nfrom++;
         nl_peer_watch(lc, p);

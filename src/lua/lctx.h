@@ -117,20 +117,29 @@ typedef struct nl_lio {
 } nl_lio;
 
 struct nl_lctx {
-    nl_ctx ctx;       /* first: nl_ctx * and nl_lctx * convert */
-    lua_State *L;     /* main state: runs no script code, holds what is shared */
-    nl_co *cur;       /* the root now running; NULL: no Lua runs */
-    nl_co *begun;     /* a callback's root, between nl_wait_begin and nl_wait_end */
-    nl_colink *link;  /* the innermost coroutine now running */
+    nl_ctx ctx; /* first: nl_ctx * and nl_lctx * convert */
+
+    /* One cache line that every run of a root touches. */
+    nl_alignas_line nl_co *cur; /* the root now running; NULL: no Lua runs */
+    nl_colink *link;            /* the innermost coroutine now running */
+    nl_co *free_co;
+    struct nl_lmsgs *msgs; /* lib_context.h: receivers, pending messages, queries, watchers */
+    uint32_t nfree_co;
+    uint32_t alive;
+    uint32_t runs;    /* of roots; paces nl_jit_check */
     bool parking;     /* nl_park was called: the yield under way is the runtime's */
     bool closing;     /* lua_close is at work: only finalizers run, references are gone */
+    bool dying;       /* destroyed or exiting: no further Lua runs */
     atomic_uchar jit; /* NL_JIT_* (state.h); the monitor's thread has a look too */
+
+    lua_State *L; /* main state: runs no script code, holds what is shared */
+    nl_co *begun; /* a callback's root, between nl_wait_begin and nl_wait_end */
     bool jit_hidden, jit_counted;
-    uint32_t runs;  /* of roots; paces nl_jit_check */
+    bool first;     /* the first context: its failure is the process's status 1 */
     uint32_t depth; /* coroutines nested in each other on the C stack */
-    nl_co *free_co;
-    uint32_t nfree_co;
     nl_list all_co;
+    uint32_t nco;      /* roots, free ones too */
+    uint32_t nsockets; /* open sockets, for stats */
     nl_list callbacks; /* every nl_wait that is a callback */
     nl_refs *refs;
     int strings; /* pack_plain.c: reference in the registry to some strings, for it to find again; 0: none yet */
@@ -140,20 +149,14 @@ struct nl_lctx {
     struct injection *injection;  /* colib.c */
     const void *pcall, *xpcall;   /* the stock functions, by lua_topointer */
     _Atomic(lua_State *) poke;    /* for the monitor's thread: the state while it may be poked (state.c) */
-    uint32_t alive;
-    uint32_t nco;      /* roots, free ones too */
-    uint32_t nsockets; /* open sockets, for stats */
-    nl_list sockets;   /* lib_tcp.c: every socket object, to close at the end */
+    nl_list sockets;              /* lib_tcp.c: every socket object, to close at the end */
     uint64_t parent;
     char *name;                   /* file and arguments */
     char *file;                   /* path it was loaded from, NULL for none (-e) */
-    bool first;                   /* the first context: its failure is the process's status 1 */
-    bool dying;                   /* destroyed or exiting: no further Lua runs */
     struct nl_slab *memory;       /* in which this struct lies, and the state */
     struct nl_slab *slab;         /* the same if it is the state's allocator (slab.h), else NULL */
     _Atomic(nl_slab *) slab_seen; /* the same, for context.stats of others */
     size_t c_bytes;
-    struct nl_lmsgs *msgs;     /* lib_context.h: receivers, pending messages, queries, watchers */
     struct nl_ltimers *timers; /* lib_timer.c */
     struct nl_lua_boot *boot;  /* file, arguments until start */
     nl_lio io;

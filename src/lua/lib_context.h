@@ -20,13 +20,14 @@
 #include "lua/pack.h"
 
 typedef struct nl_peer {
-    struct nl_peer *next; /* in its bucket */
+    nl_list receivers;   /* coroutines in recv(handle): nl_wait */
+    nl_wait *callback;   /* of recv(handle, callback) */
+    nl_lua_held held[2]; /* its function and the handle as given, which its references keep */
     uint64_t handle;
-    nl_list receivers; /* coroutines in recv(handle): nl_wait */
-    nl_wait *callback; /* of recv(handle, callback) */
-    nl_list queries;   /* pending on it: nl_wait */
-    nl_list enders;    /* those in wait(handle): nl_wait */
-    bool watching;     /* it will tell us of its end */
+    bool watching;        /* it will tell us of its end */
+    struct nl_peer *next; /* in its bucket */
+    nl_list queries;      /* pending on it: nl_wait */
+    nl_list enders;       /* those in wait(handle): nl_wait */
 } nl_peer;
 
 /* A query that has no reply yet; its number is index + generation. */
@@ -37,12 +38,16 @@ typedef struct nl_session {
 } nl_session;
 
 typedef struct nl_lmsgs {
-    nl_peer any; /* recv(0) */
+    /* What every message touches. */
+    nl_umsg *spare;        /* a message used up, for the next one to be sent */
+    nl_peer *last;         /* the one looked up last */
+    int share, share_left; /* sends between two looks at how long the receiver's mailbox is */
+    uint32_t nfrom;        /* coroutines and callbacks in recv(h), h not 0 */
+    nl_peer any;           /* recv(0) */
+
     nl_peer **buckets;
     uint32_t nbuckets, npeers;
-    nl_peer *last;        /* the one looked up last */
     nl_peer *gone;        /* has ended, and its waits are just being told: out of the table */
-    uint32_t nfrom;       /* coroutines and callbacks in recv(h), h not 0 */
     nl_umsg *first, *end; /* received, and nobody asked for them yet; linked by msg.next */
     nl_umsg *held;        /* taken by a coroutine that gets it in a later turn */
     uint32_t npending;
@@ -50,9 +55,7 @@ typedef struct nl_lmsgs {
     uint32_t nsessions, sessions_cap, free_session;
     uint64_t *watchers; /* whom to tell of our end */
     uint32_t nwatchers, watchers_cap;
-    nl_umsg *spare;        /* a message used up, for the next one to be sent */
-    int share, share_left; /* sends between two looks at how long the receiver's mailbox is */
-    nl_msg drain;          /* posted: a callback was set while messages were pending */
+    nl_msg drain; /* posted: a callback was set while messages were pending */
     bool draining;
 } nl_lmsgs;
 

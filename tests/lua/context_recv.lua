@@ -242,6 +242,44 @@ t.test("context.order.send-then-end: what was sent before the end arrives before
   end
 end)
 
+---- A sender that is faster than its receiver ---------------------------------------------------------------------------------
+
+-- Calls `flood` in the way HOW says; a callback is due all the time.
+local FLOOD = [[
+  local n = ...
+  local to, timers = context.parent, 0
+  timer.loop(0, 0.001, function() timers = timers + 1 end)
+  local before = timers
+  local function flood() for i = 1, n do assert(context.send(to, i) == true) end end
+  HOW
+  assert(timers == before, "a callback ran in between")
+  context.destroy()
+]]
+local function flood(how)
+  local n = t.scale(20000)
+  local h = t.spawn((FLOOD:gsub("HOW", how)), n)
+  for i = 1, n do t.eq(t.good(context.recv(h, 60)), i) end
+end
+
+t.test("context.flood.order: it gives way, and nothing else of its context runs meanwhile", function() flood "flood()" end)
+
+t.test("context.flood.pcall: the same inside of pcall", function() flood "assert(pcall(flood))" end)
+
+t.test("context.flood.nested: and where it cannot give way: in a coroutine of the script, in a comparator", function()
+  flood "coroutine.wrap(flood)()"
+  flood "local _ = ('x'):gsub('x', flood)"
+end)
+
+t.test("context.flood.destroy: one that floods for ever can be destroyed", function()
+  local sink = t.spawn "context.recv(0, function() end)"
+  local h = t.spawn("local to = ... while true do context.send(to, 1) end", sink)
+  timer.sleep(0.05)
+  t.good(context.destroy(h))
+  t.good(context.wait(h, 60))
+  t.good(context.destroy(sink))
+  t.good(context.wait(sink, 60))
+end)
+
 ---- Crowds ------------------------------------------------------------------------------------------------------------------
 
 t.test("context.crowd.ring: a token goes round a ring of contexts", function()
