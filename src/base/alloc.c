@@ -182,7 +182,7 @@ static void depot_put_loose(depot *d, nl_pool_node *b)
 }
 
 /* Puts what stands between cut and end into the stocks of the classes it fits; blocks of whole lines need them aligned. */
-static void use_up(char *end)
+static void use_up(const char *end)
 {
     while (cut < end) {
         size_t n = (size_t)(end - cut), before = (size_t) - (uintptr_t)cut % NL_CACHELINE;

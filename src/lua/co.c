@@ -209,15 +209,17 @@ void nl_co_run(nl_co *co, int nargs)
         (++lc->runs & 31) == 0) {
         nl_jit_check(lc);
     }
-    if (nl_unlikely(lc->dying)) {
-        ended_otherwise(lc, co, st);
-    } else if (st == LUA_OK) {
-        co_done(lc, co, true);
-    } else if (nl_likely(lc->parking)) {
-        lc->parking = false;
-    } else {
-        ended_otherwise(lc, co, st);
+    if (nl_likely(!lc->dying)) {
+        if (st == LUA_OK) {
+            co_done(lc, co, true);
+            return;
+        }
+        if (nl_likely(lc->parking)) {
+            lc->parking = false;
+            return;
+        }
     }
+    ended_otherwise(lc, co, st);
 }
 
 /* ------------------------------------------------------------------ blocking */
