@@ -26,9 +26,9 @@
 #define STEP_CLASSES (STEP_MAX / STEP)
 #define NCLASSES (STEP_CLASSES + 4 * 7 + 1)
 
-/* The first chunk holds the fixed parts of a state; the following ones grow with it. */
+/* The first chunk holds the fixed parts of a state; the following ones are at most a sixteenth of what it has. */
 #define CHUNK_FIRST 16384
-#define CHUNK_SHARE 8
+#define CHUNK_SHARE 16
 
 typedef struct chunk {
     struct chunk *next;
@@ -102,9 +102,10 @@ static void use_up(nl_slab *s, char *p, char *end)
 /* A block of n bytes from a new chunk.  What is cut next is the longer of what is left of that and of the old one. */
 static void *take_from_new(nl_slab *s, size_t n)
 {
-    size_t size = atomic_load_explicit(&s->held, memory_order_relaxed) / CHUNK_SHARE;
-    size = size < n + sizeof(chunk) ? n + sizeof(chunk) : size;
-    size = nl_span_size(size < NL_SPAN_MAX ? size : NL_SPAN_MAX);
+    size_t size = nl_span_size(n + sizeof(chunk)), held = nl_slab_held(s);
+    while (size < NL_SPAN_MAX && 2 * size <= held / CHUNK_SHARE) {
+        size *= 2;
+    }
     chunk *c = nl_span_alloc(size);
     if (!c) {
         return NULL;
