@@ -204,12 +204,10 @@ static void keep(nl_chunk *c, const char *path, const stamp *at)
     nl_chunk_release(old);
 }
 
-bool nl_chunk_known(const char *path)
+nl_chunk *nl_chunk_cached(const char *path)
 {
     stamp at;
-    nl_chunk *c = stamp_of(path, &at) == 0 ? cached(path, &at) : NULL;
-    nl_chunk_release(c);
-    return c != NULL;
+    return stamp_of(path, &at) == 0 ? cached(path, &at) : NULL;
 }
 
 int nl_chunk_get(nl_chunk **out, lua_State *L, const char *path)

@@ -20,8 +20,8 @@ typedef struct nl_chunk nl_chunk;
  * taken, since a wrong one ends the process.  L is used to compile.
  */
 int nl_chunk_get(nl_chunk **out, lua_State *L, const char *path);
-/* Whether the file is there, and as it was when its chunk was cached. */
-bool nl_chunk_known(const char *path);
+/* The same if the file is there and as it was when its chunk was cached, else NULL. */
+nl_chunk *nl_chunk_cached(const char *path);
 /* The same as nl_chunk_get for text that is no file; name as for luaL_loadbuffer.  Never cached. */
 int nl_chunk_from_text(nl_chunk **out, lua_State *L, const char *text, size_t len, const char *name);
 /* A module of nl_lualib (lualib.h): a reference, or NULL if there is none of that name.  Raises if it does not compile. */

@@ -89,9 +89,6 @@ void nl_package_stub(lua_State *L)
 
 static bool readable(const char *path)
 {
-    if (nl_chunk_known(path)) {
-        return true;
-    }
     FILE *f = fopen(path, "r");
     if (f) {
         fclose(f);
@@ -99,8 +96,11 @@ static bool readable(const char *path)
     return f != NULL;
 }
 
-/* Pushes the first file that a path's templates name for a module, or what was tried; true if found. */
-static bool search(lua_State *L, const char *name, const char *path)
+/*
+ * Pushes the first file that a path's templates name for a module, or what was tried; true if found.  *c: its chunk if
+ * that is cached, else NULL.
+ */
+static bool search(lua_State *L, const char *name, const char *path, nl_chunk **c)
 {
     name = luaL_gsub(L, name, ".", DIRSEP);
     lua_pushliteral(L, ""); /* the message */
@@ -110,7 +110,8 @@ static bool search(lua_State *L, const char *name, const char *path)
             lua_pushlstring(L, path, n);
             const char *file = luaL_gsub(L, lua_tostring(L, -1), "?", name);
             lua_remove(L, -2);
-            if (readable(file)) {
+            *c = nl_chunk_cached(file);
+            if (*c || readable(file)) {
                 return true;
             }
             lua_pushfstring(L, "\n\tno file " LUA_QS, file);
@@ -122,12 +123,11 @@ static bool search(lua_State *L, const char *name, const char *path)
     return false;
 }
 
-/* Pushes the chunk of a module's file, whose name is on top. */
-static int load_module(lua_State *L, const char *name)
+/* Pushes the function of a module's file, whose name is on top, and its chunk c (the reference is used up), or NULL. */
+static int load_module(lua_State *L, const char *name, nl_chunk *c)
 {
     const char *file = lua_tostring(L, -1);
-    nl_chunk *c;
-    int err = nl_chunk_get(&c, L, file);
+    int err = c ? 0 : nl_chunk_get(&c, L, file);
     if (!err) {
         err = nl_chunk_load(c, L) ? -NL_ESYNTAX : 0;
         nl_chunk_release(c);
@@ -149,7 +149,8 @@ static int loader_lua(lua_State *L)
     if (!path) {
         return luaL_error(L, LUA_QL("package.path") " must be a string");
     }
-    return search(L, name, path) ? load_module(L, name) : 1;
+    nl_chunk *c;
+    return search(L, name, path, &c) ? load_module(L, name, c) : 1;
 }
 
 /* package.loaders[3] and [4]; upvalue 1 is the stock one.  What a module in C will look for is not known. */
@@ -230,7 +231,8 @@ static bool find_plainly(lua_State *L, const char *name)
         push_standard_path(L);
     }
     const char *path = lua_tostring(L, -1);
-    return path && search(L, name, path) && load_module(L, name);
+    nl_chunk *c;
+    return path && search(L, name, path, &c) && load_module(L, name, c);
 }
 
 /* package.loaders[1]: package.preload, and the modules that come with LuaJIT and lie in the program */
