@@ -9,7 +9,7 @@
  * What is taken from the inside, and why that is safe.  The headers are those of the source that tools/luajit.sh has
  * compiled into libluajit.a, known by its checksum, and they are read with the same flags; so the layouts cannot differ.
  *
- *   lua_State        base, top, maxstack, status, cframe's low bit (lua_isyieldable), glref
+ *   lua_State        base, top, maxstack, status, cframe's low bit (lua_isyieldable), glref; in state.c nextgc
  *   global_State     allocf, allocd, registrytv; gc.total and gc.threshold; in pack_plain.c str.num
  *   TValue           the tags, by lj_obj.h's macros
  *   GCstr, GCudata   len, the bytes behind it (of a string, with zeros up to a whole word); metatable
