@@ -129,8 +129,7 @@ void nl_umsg_refuse(nl_umsg *m)
 static inline nl_umsg *pack(lua_State *L, nl_lctx *lc, int first, int last)
 {
     nl_lmsgs *ms = lc->msgs;
-    nl_umsg *m = nl_umsg_pack(L, first, last, first, ms->spare);
-    ms->spare = NULL;
+    nl_umsg *m = nl_umsg_pack(L, first, last, first, &ms->spare);
     m->from = lc->ctx.slot.id;
     return m;
 }

@@ -65,7 +65,7 @@ static int context_create(lua_State *L)
     const char *file = luaL_checkstring(L, 1);
     int top = lua_gettop(L);
     const char *name = push_name(L, top);
-    nl_umsg *args = top > 1 ? nl_umsg_pack(L, 2, top, 2, NULL) : NULL;
+    nl_umsg *none = NULL, *args = top > 1 ? nl_umsg_pack(L, 2, top, 2, &none) : NULL;
     uint64_t handle;
     int err = nl_lctx_create(&handle, L, lc, file, name, args);
     if (err) {

@@ -360,7 +360,7 @@ static int raise(builder *b, int argument)
     return luaL_error(L, "ETRANSTYPE: %s", text);
 }
 
-nl_umsg *nl_pack_any(lua_State *L, int first, int last, int argbase, nl_umsg *old)
+nl_umsg *nl_pack_any(lua_State *L, int first, int last, int argbase, nl_umsg **spare)
 {
     builder b;
     b.L = L;
@@ -382,7 +382,9 @@ nl_umsg *nl_pack_any(lua_State *L, int first, int last, int argbase, nl_umsg *ol
             raise(&b, i - first + argbase);
         }
     }
-    nl_umsg *m;
+    /* Only now: what runs Lua to look at a cdata may run a hook or a finalizer of the script, and those may send. */
+    nl_umsg *m, *old = *spare;
+    *spare = NULL;
     if (old && b.len <= old->body.cap) {
         release_buffers(old->body.data, old->body.buf_last);
         m = old;
@@ -413,26 +415,27 @@ nl_umsg *nl_pack_any(lua_State *L, int first, int last, int argbase, nl_umsg *ol
 #if NL_LUAJIT_INSIDE
 #define pack_rest nl_pack_plain
 #else
-static nl_umsg *pack_rest(lua_State *L, int first, int last, int argbase, nl_umsg *old, nl_umsg *m)
+static nl_umsg *pack_rest(lua_State *L, int first, int last, int argbase, nl_umsg **spare, nl_umsg *m)
 {
-    if (m != old) {
+    if (m && m != *spare) {
         nl_umsg_drop(m);
     }
-    return nl_pack_any(L, first, last, argbase, old);
+    return nl_pack_any(L, first, last, argbase, spare);
 }
 #endif
 
 /* Most messages are a few numbers: these are written here, and all else is a tail call away. */
-nl_umsg *nl_umsg_pack(lua_State *L, int first, int last, int argbase, nl_umsg *old)
+nl_umsg *nl_umsg_pack(lua_State *L, int first, int last, int argbase, nl_umsg **spare)
 {
-    nl_umsg *m = old;
+    nl_umsg *m = *spare;
     if (nl_unlikely(last - first >= NL_PACK_VALUES || (m && m->body.buf_last))) {
-        return nl_pack_any(L, first, last, argbase, old); /* which complains, or gives up old's buffers */
+        return nl_pack_any(L, first, last, argbase,
+                           spare); /* which complains, or gives up the spare's buffers */
     }
     if (!m) {
         m = nl_pool_try(DATA_AT + SMALL_ROOM);
         if (nl_unlikely(!m)) {
-            return pack_rest(L, first, last, argbase, NULL, NULL);
+            return pack_rest(L, first, last, argbase, spare, NULL);
         }
         m->body.cap = SMALL_ROOM;
     }
@@ -441,7 +444,7 @@ nl_umsg *nl_umsg_pack(lua_State *L, int first, int last, int argbase, nl_umsg *o
     for (int i = first; i <= last; i++, p += 9) {
         lua_Number v;
         if (nl_unlikely(!nl_lua_number(L, i, &v) || end - p < 9)) {
-            return pack_rest(L, first, last, argbase, old, m);
+            return pack_rest(L, first, last, argbase, spare, m);
         }
         *p = T_NUMBER;
         memcpy(p + 1, &v, sizeof v);
@@ -450,6 +453,7 @@ nl_umsg *nl_umsg_pack(lua_State *L, int first, int last, int argbase, nl_umsg *o
     m->body.buf_last = 0;
     m->body.nvalues = (uint16_t)(last < first ? 0 : last - first + 1);
     m->body.kind = NL_PACKED_PLAIN;
+    *spare = NULL;
     return m;
 }
 

@@ -55,11 +55,11 @@ _Static_assert(sizeof(nl_umsg) == offsetof(nl_umsg, body.data),
 
 /*
  * Packs the values first..last of L's stack (none if last < first) into a message; msg, from
- * and session are the caller's to fill.  old: NULL, or a message given up, whose block is used if it fits.
+ * and session are the caller's to fill.  *spare: NULL, or a message given up, which is taken: its block is used if it fits.
  * Raises for what cannot be carried, with the path, which starts with the argument's
- * number (argument first has number argbase); nothing leaks then, and old is still there.
+ * number (argument first has number argbase); nothing leaks then, and *spare is still there.
  */
-nl_umsg *nl_umsg_pack(lua_State *L, int first, int last, int argbase, nl_umsg *old);
+nl_umsg *nl_umsg_pack(lua_State *L, int first, int last, int argbase, nl_umsg **spare);
 /*
  * Pushes the values on L; returns how many.  The message stays.  Where L's stack cannot grow any more, what does not fit
  * is left out, and that is logged; raises for memory only.

@@ -102,15 +102,15 @@ static inline void nl_seen_fini(nl_seen *s)
 /* --- the two ways --------------------------------------------------------------------------- */
 
 /* pack.c: nl_umsg_pack, for all there is. */
-nl_umsg *nl_pack_any(lua_State *L, int first, int last, int argbase, nl_umsg *old);
+nl_umsg *nl_pack_any(lua_State *L, int first, int last, int argbase, nl_umsg **spare);
 
 #if NL_LUAJIT_INSIDE
 
 /*
  * pack_plain.c: the same for plain values; calls nl_pack_any if there are others, or something to refuse.  m is the block to
- * write to: old, or a new one, or NULL if that has still to be made.
+ * write to: *spare, or a new one, or NULL if that has still to be made.
  */
-nl_umsg *nl_pack_plain(lua_State *L, int first, int last, int argbase, nl_umsg *old, nl_umsg *m);
+nl_umsg *nl_pack_plain(lua_State *L, int first, int last, int argbase, nl_umsg **spare, nl_umsg *m);
 
 /* Pushes the values of a plain message from p on, where n are left; returns how many it has.  There is room on the stack. */
 int nl_unpack_plain(lua_State *L, const nl_umsg *m, const unsigned char *p, int n);

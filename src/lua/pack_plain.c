@@ -189,8 +189,9 @@ static unsigned char *put_table(packer *k, unsigned char *p, const GCtab *t)
     return p;
 }
 
-nl_umsg *nl_pack_plain(lua_State *L, int first, int last, int argbase, nl_umsg *old, nl_umsg *m)
+nl_umsg *nl_pack_plain(lua_State *L, int first, int last, int argbase, nl_umsg **spare, nl_umsg *m)
 {
+    nl_umsg *old = *spare;
     if (!m) {
         m = nl_pool_alloc(DATA_AT + SMALL_ROOM);
         m->body.cap = SMALL_ROOM;
@@ -214,8 +215,9 @@ nl_umsg *nl_pack_plain(lua_State *L, int first, int last, int argbase, nl_umsg *
         nl_umsg_drop(spent);
     }
     if (nl_unlikely(!p)) {
-        return nl_pack_any(L, first, last, argbase, old);
+        return nl_pack_any(L, first, last, argbase, spare);
     }
+    *spare = NULL;
     m->body.len = (uint32_t)(p - m->body.data);
     m->body.buf_last = 0;
     m->body.nvalues = (uint16_t)(last < first ? 0 : last - first + 1);

@@ -32,6 +32,31 @@ t.test("rules.errors.tostring-blocks: a coroutine in it that would block is refu
     end)]]
 end)
 
+t.test("message.int64-hook: a hook that sends while an integer is packed", function()
+  local h = t.spawn [[
+    local got = {}
+    context.recv(0, function(_, data, _, _, _, i) got[#got + 1] = tostring(data) .. tostring(i) end)
+    context.send(context.self, "warm", "")
+    timer.sleep(0) -- the message used up is the next one's block
+    for i = 1, 5 do
+      local armed = true
+      debug.sethook(function()
+        if armed and debug.getinfo(2, "S").source == "=pack" then
+          armed = false
+          context.send(context.self, "hook", i)
+        end
+      end, "", 1)
+      context.send(context.self, 5LL, i)
+      debug.sethook()
+      timer.sleep(0)
+    end
+    while #got < 11 do timer.sleep(0.001) end
+    context.send(context.parent, table.concat(got, " "))
+    context.destroy()
+  ]]
+  t.returns({ true, "warm hook1 5LL1 hook2 5LL2 hook3 5LL3 hook4 5LL4 hook5 5LL5", h, -1 }, context.recv(h, 20))
+end)
+
 t.test("rules.errors.many-values: more values than a stack takes are refused at the sender", function()
   local h = t.spawn "context.recv(0, function(_, _, from, session) context.reply(from, session, 'alive') end)"
   local function build(n, ...) if n == 0 then return pcall(context.send, h, ...) end return build(n - 1, n, ...) end
