@@ -10,7 +10,7 @@
  * compiled into libluajit.a, known by its checksum, and they are read with the same flags; so the layouts cannot differ.
  *
  *   lua_State        base, top, maxstack, status, cframe's low bit (lua_isyieldable), glref; in state.c nextgc
- *   global_State     allocf, allocd, registrytv; gc.total and gc.threshold; in pack_plain.c str.num
+ *   global_State     allocf, allocd, registrytv; gc.total and gc.threshold; in pack_plain.c str.num, in state.c gc.mmudata
  *   TValue           the tags, by lj_obj.h's macros
  *   GCstr, GCudata   len, the bytes behind it (of a string, with zeros up to a whole word); metatable
  *   GCtab            array, asize; in pack_plain.c node, hmask, nomm, and how a key finds its node (lj_tab.h)

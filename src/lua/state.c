@@ -75,12 +75,14 @@ int nl_state_open(nl_lctx *lc)
 
 /*
  * Whether closing the state does anything but give up its memory, which goes at once with the slab: runs finalizers
- * (all userdata hang behind the main thread; what has one in C data needs `ffi`), frees machine code.
+ * (all userdata hang behind the main thread, or stand in line for theirs; what has one in C data needs `ffi`), frees
+ * machine code.
  */
 static bool must_close(const nl_lctx *lc)
 {
 #if NL_LUAJIT_INSIDE
-    return !lc->slab || lc->jit_hidden || (lc->libs & (NL_LIB_FFI | NL_LIB_JIT)) || gcref(lc->L->nextgc);
+    return !lc->slab || lc->jit_hidden || (lc->libs & (NL_LIB_FFI | NL_LIB_JIT)) || gcref(lc->L->nextgc) ||
+           gcref(G(lc->L)->gc.mmudata);
 #else
     (void)lc;
     return true;

@@ -32,6 +32,39 @@ t.test("rules.errors.tostring-blocks: a coroutine in it that would block is refu
     end)]]
 end)
 
+t.test("rules.finalizers.end: the end of a context runs all, also those that the collector had in line", function()
+  -- With so small steps it sweeps for a while between finding what has to be finalized and beginning with it.
+  local source = [[
+    local parent, enough = context.parent, ...
+    local count = 0
+    local function rubbish()
+      local p = newproxy(true)
+      getmetatable(p).__gc = function() count = count + 1 context.send(parent, count) end
+      for _ = 2, 10 do newproxy(p) end
+    end
+    local function wipe() local a, b, c, d, e, f, g, h, i, j return a, b, c, d, e, f, g, h, i, j end -- nothing hangs on old registers
+    collectgarbage() collectgarbage "stop"
+    rubbish() wipe()
+    collectgarbage("setstepmul", 1)
+    local n = 0
+    while count == 0 and n ~= enough do collectgarbage "step" n = n + 1 end
+    context.send(parent, "steps", n)
+  ]]
+  local function steps_of(...)
+    local h, steps = t.spawn(source, ...), nil
+    local finalized = 0
+    while true do
+      local ok, what, _, _, n = context.recv(h, 20)
+      if not ok then break end
+      if what == "steps" then steps = n else finalized = what end
+    end
+    t.eq(finalized, 10, "finalizers run, after " .. steps .. " steps")
+    return steps
+  end
+  local n = steps_of()
+  for early = 1, 20 do steps_of(n - early) end
+end)
+
 t.test("message.int64-hook: a hook that sends while an integer is packed", function()
   local h = t.spawn [[
     local got = {}
