@@ -303,13 +303,29 @@ static int co_status(lua_State *L)
     return 1;
 }
 
+/* The script gets to see thread L: if it is a root's, that has to be known. */
+static void note_escape(nl_lctx *lc, const lua_State *L)
+{
+    if (nl_likely(lc->link && lc->link->L == L)) {
+        if (lc->cur && lc->cur->L == L) {
+            lc->cur->escaped = true;
+        }
+        return;
+    }
+    /* A finalizer, on a thread that does not run: of a root that is just given its results, for one. */
+    for (nl_list *n = lc->all_co.next; n != &lc->all_co; n = n->next) {
+        nl_co *co = nl_container_of(n, nl_co, all);
+        co->escaped = co->escaped || co->L == L;
+    }
+}
+
 static int co_running(lua_State *L)
 {
     nl_lctx *lc = nl_lctx_of(L);
     if (lua_pushthread(L)) {
         lua_pushnil(L); /* a finalizer while the state is closed */
-    } else if (lc->cur && lc->cur->L == L) {
-        lc->cur->escaped = true;
+    } else {
+        note_escape(lc, L);
     }
     return 1;
 }

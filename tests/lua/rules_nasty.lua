@@ -32,6 +32,34 @@ t.test("rules.errors.tostring-blocks: a coroutine in it that would block is refu
     end)]]
 end)
 
+t.test("rules.finalizers.root: a coroutine of the runtime that a finalizer saw is no other's to resume", function()
+  local h = t.spawn [[
+    local seen, resumed, got = {}, 0, 0
+    local function rubbish(n)
+      local p = newproxy(true)
+      getmetatable(p).__gc = function() seen[coroutine.running() or 0] = true end
+      for _ = 2, n do newproxy(p) end
+    end
+    context.recv(0, function(_, data)
+      if data.i % 2 == 0 then timer.sleep(0.01) end
+      got = got + 1
+    end)
+    collectgarbage("setpause", 0) -- messages find the collector at work
+    for i = 1, 100 do
+      rubbish(20)
+      context.send(context.self, { i = i, tostring(i) })
+      timer.sleep(0)
+      for co in pairs(seen) do
+        if co ~= 0 and coroutine.resume(co, "nonsense") then resumed = resumed + 1 end
+      end
+    end
+    while got < 100 do timer.sleep(0.01) end
+    context.send(context.parent, resumed)
+    context.destroy()
+  ]]
+  t.returns({ true, 0, h, -1 }, context.recv(h, 20))
+end)
+
 t.test("rules.finalizers.end: the end of a context runs all, also those that the collector had in line", function()
   -- With so small steps it sweeps for a while between finding what has to be finalized and beginning with it.
   local source = [[
