@@ -167,6 +167,7 @@ static void ended_run(nl_ctx *c, nl_msg *m)
         /* Out of the table first: what Lua asks of this handle from now on is asked of one that is gone. */
         peer_remove(lc->msgs, p);
         lc->msgs->gone = p;
+        lc->telling = true;
         nl_list *node;
         while (!lc->dying && (node = nl_list_pop_front(&p->queries))) {
             nl_wait *w = nl_container_of(node, nl_wait, node);
@@ -186,6 +187,7 @@ static void ended_run(nl_ctx *c, nl_msg *m)
             }
             nl_wait_end(lc, w, w->co ? 3 : 2);
         }
+        lc->telling = false;
         lc->msgs->gone = NULL;
         nl_pool_free(p, sizeof *p);
     }

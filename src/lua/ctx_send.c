@@ -153,7 +153,7 @@ static int look_at_receiver(lua_State *L, nl_lctx *lc, uint64_t to)
     bool crowded = c && c != &lc->ctx && nl_ctx_mailbox_len(c) > CROWD;
     ms->share = !crowded ? SHARE_MAX : ms->share > SHARE_MIN ? ms->share / 2 : SHARE_MIN;
     ms->share_left = ms->share;
-    if (crowded && nl_may_block(lc, L) && !nl_ctx_let_catch_up(&lc->ctx, c, CROWD)) {
+    if (crowded && !lc->telling && nl_may_block(lc, L) && !nl_ctx_let_catch_up(&lc->ctx, c, CROWD)) {
         return nl_wait_give_way(L, lc);
     }
     nl_lua_pushboolean(L, 1);

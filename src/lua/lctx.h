@@ -130,6 +130,7 @@ struct nl_lctx {
     bool parking;     /* nl_park was called: the yield under way is the runtime's */
     bool closing;     /* lua_close is at work: only finalizers run, references are gone */
     bool dying;       /* destroyed or exiting: no further Lua runs */
+    bool telling;     /* one message ends several waits: what runs for one is not to give way to the next */
     atomic_uchar jit; /* NL_JIT_* (state.h); the monitor's thread has a look too */
 
     lua_State *L; /* main state: runs no script code, holds what is shared */

@@ -94,6 +94,7 @@ static void end_run(nl_ctx *ctx, nl_msg *m)
         }
     }
     nl_pool_free(m, sizeof(nl_lend));
+    lc->telling = true;
     nl_list *node;
     while ((node = nl_list_pop_front(&left))) {
         nl_lwrite *op = nl_container_of(node, nl_lwrite, node);
@@ -103,6 +104,7 @@ static void end_run(nl_ctx *ctx, nl_msg *m)
         }
         complete(lc, unhook(lc, op), NL_ETCPSCLOSED);
     }
+    lc->telling = false;
 }
 
 static void end_drop(nl_msg *m)

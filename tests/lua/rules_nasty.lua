@@ -118,6 +118,27 @@ t.test("message.int64-hook: a hook that sends while an integer is packed", funct
   t.returns({ true, "warm hook1 5LL1 hook2 5LL2 hook3 5LL3 hook4 5LL4 hook5 5LL5", h, -1 }, context.recv(h, 20))
 end)
 
+t.test("context.send.crowded: those who hear of an end together, and then flood somebody, go on to their ends", function()
+  local busy = t.spawn "local till = timer.now() + 0.2 while timer.now() < till do end while context.recv(0) do end"
+  local ends = t.spawn "context.recv(0)"
+  local ended, inside, crossed = 0, false, false
+  for _ = 1, 20 do
+    context.run(function()
+      context.wait(ends)
+      crossed = crossed or inside
+      inside = true
+      for i = 1, 300 do context.send(busy, i) end
+      inside = false
+      ended = ended + 1
+    end)
+  end
+  timer.sleep(0.01)
+  context.send(ends, "end")
+  t.await(function() return ended == 20 end)
+  t.eq(crossed, false, "a send lets others of its context run")
+  context.destroy(busy)
+end)
+
 t.test("rules.errors.many-values: more values than a stack takes are refused at the sender", function()
   local h = t.spawn "context.recv(0, function(_, _, from, session) context.reply(from, session, 'alive') end)"
   local function build(n, ...) if n == 0 then return pcall(context.send, h, ...) end return build(n - 1, n, ...) end

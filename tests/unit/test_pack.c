@@ -32,7 +32,8 @@ static void half_free(nl_lctx *lc)
 
 static nl_lctx *A, *B;
 
-static nl_umsg *spare; /* not on the stack: AddressSanitizer does not see that an error of Lua leaves a frame */
+static nl_umsg
+    *spare; /* not on the stack: AddressSanitizer does not see that an error of Lua leaves a frame */
 
 static nl_umsg *pack(lua_State *L, int first, int last, int argbase, nl_umsg *old)
 {
