@@ -55,6 +55,11 @@ static inline bool is_word_char(unsigned char c)
            c >= 0x80;
 }
 
+static inline bool is_space(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
 /* The word at p of that length, if it is one of them. */
 static const struct word *find_word(const char *p, size_t n)
 {
@@ -72,7 +77,7 @@ static bool is_assigned(const char *p, const char *end)
     do {
         p++;
     } while (p < end && is_word_char((unsigned char)*p));
-    while (p < end && (*p == ' ' || *p == '\t')) {
+    while (p < end && is_space(*p)) {
         p++;
     }
     return end - p > 1 && p[0] == '=' && p[1] != '=';
@@ -119,12 +124,27 @@ static const char *skip_long(const char *p, const char *end, int n)
     return end;
 }
 
+/* Behind the escape sequence that opens at p: of a line break both its characters, after "\\z" all blanks. */
+static const char *skip_escape(const char *p, const char *end)
+{
+    if (end - p < 2) {
+        return end;
+    }
+    if (p[1] == 'z') {
+        for (p += 2; p < end && is_space(*p); p++) {
+        }
+        return p;
+    }
+    bool pair = end - p > 2 && ((p[1] == '\r' && p[2] == '\n') || (p[1] == '\n' && p[2] == '\r'));
+    return p + (pair ? 3 : 2);
+}
+
 /* Behind the quoted string that opens at p; it cannot go over the end of a line unless the break is escaped. */
 static const char *skip_quoted(const char *p, const char *end)
 {
     char quote = *p++;
     while (p < end && *p != quote && *p != '\n') {
-        p += *p == '\\' ? 2 : 1;
+        p = *p == '\\' ? skip_escape(p, end) : p + 1;
     }
     return p < end ? p + 1 : end;
 }

@@ -183,4 +183,28 @@ t.test("rules.dofile: returns the chunk's values, raises its errors, names the f
   t.raises("", dofile, t.file "local = 1")
 end)
 
+---- What a text names -------------------------------------------------------------------------------------------------------
+
+t.test("rules.modules.escapes: a library named behind a string of several lines is there", function()
+  for what, source in pairs {
+    blanks = 'local s = "a\\z\n  b" .. table.concat { "c" } context.send(context.parent, s)',
+    ["blanks, DOS"] = 'local s = "a\\z\r\n  b" .. table.concat { "c" } context.send(context.parent, s)',
+    ["a break, DOS"] = 'local s = "a\\\r\nb" .. table.concat { "c" } context.send(context.parent, (s:gsub("%s", "")))',
+    ["a break"] = "local s = 'a\\\nb' .. table.concat { 'c' } context.send(context.parent, (s:gsub('%s', '')))",
+  } do
+    local got = t.good(context.recv(t.spawn(source), 20))
+    t.eq(got, "abc", what)
+  end
+end)
+
+t.test("rules.modules.removed: a function that was called and then removed stays away", function()
+  local got = t.good(context.recv(t.spawn [[
+    local now = timer.now()
+    timer.now
+      = nil
+    context.send(context.parent, now and type(timer.now))
+  ]], 20))
+  t.eq(got, "nil")
+end)
+
 t.done()
