@@ -292,11 +292,15 @@ static inline int nl_lua_isyieldable(lua_State *L)
 
 int lj_vm_resume(lua_State *L, TValue *base, int nres1, ptrdiff_t ef);
 
-/* lua_resume, for a coroutine that can be resumed. */
+/* lua_resume, for a thread that nobody is just running. */
 static inline int nl_lua_resume(lua_State *L, int nargs)
 {
     TValue *base = L->top - nargs;
-    if (L->status == LUA_OK) { /* a call, whose frame takes a slot between the function and its arguments */
+    if (L->status !=
+        LUA_YIELD) { /* a call, whose frame takes a slot between the function and its arguments */
+        if (nl_unlikely(L->status != LUA_OK)) {
+            return lua_resume(L, nargs); /* dead: the debug library has given it to the script, say */
+        }
         TValue *o = L->top++;
         for (; o > base; o--) {
             *o = o[-1];

@@ -215,3 +215,20 @@ Test(lj, state, .init = open_state, .fini = close_state)
     cr_assert(lua_toboolean(co, -1));
     cr_assert_eq(nl_lua_status(co), LUA_YIELD);
 }
+
+Test(lj, resume, .init = open_state, .fini = close_state)
+{
+    /* New, waiting, dead. */
+    lua_State *co = lua_newthread(L);
+    luaL_loadstring(co, "local a, b = ... coroutine.yield(a + b) error('dead')");
+    lua_pushnumber(co, 1);
+    lua_pushnumber(co, 2);
+    cr_assert_eq(nl_lua_resume(co, 2), LUA_YIELD);
+    cr_assert_eq(lua_tonumber(co, -1), 3);
+    lua_settop(co, 0);
+    cr_assert_eq(nl_lua_resume(co, 0), LUA_ERRRUN);
+    cr_assert_not_null(strstr(lua_tostring(co, -1), "dead"));
+    cr_assert_eq(nl_lua_resume(co, 0), LUA_ERRRUN);
+    cr_assert_not_null(strstr(lua_tostring(co, -1), "cannot resume"));
+    lua_pop(L, 1);
+}
