@@ -37,6 +37,7 @@ static const struct word {
     {"_G", NL_LIB_ALL},
     {"getfenv", NL_LIB_ALL},
     {"setfenv", NL_LIB_ALL},
+    {"seeall", NL_LIB_ALL},
     {"getregistry", NL_LIB_ALL},
     {"getmetatable", NL_LIB_STRING}, /* of a string: its __index is the library */
     {"load", NL_LIB_ALL},

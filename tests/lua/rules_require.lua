@@ -197,6 +197,14 @@ t.test("rules.modules.escapes: a library named behind a string of several lines 
   end
 end)
 
+t.test("rules.modules.seeall: a module that sees all globals finds the libraries under any name", function()
+  local got = t.good(context.recv(t.spawn [[
+    module("m", package.seeall)
+    context.send(context.parent, type(_M["ta" .. "ble"]))
+  ]], 20))
+  t.eq(got, "table")
+end)
+
 t.test("rules.modules.removed: a function that was called and then removed stays away", function()
   local got = t.good(context.recv(t.spawn [[
     local now = timer.now()
