@@ -4,7 +4,7 @@
 ---well as a string.
 ---
 ---To hand a buffer to `tcp.write` or to another context shares its bytes instead of copying them: one broadcast to a thousand
----sockets costs one copy, not a thousand. Sharing never shows: who changes a buffer that is shared gets a copy of its own first, and
+---sockets costs one copy, not a thousand. (Up to 1 KiB is copied, which costs less than sharing.) Sharing never shows: who changes a buffer that is shared gets a copy of its own first, and
 ---the other holders keep what they had.
 ---
 ---Functions are also methods: `buffer.append(b, "x")` and `b:append("x")` are the same. Positions count from 1, sizes are bytes,
