@@ -8,7 +8,7 @@
 static nl_lctx *context_new(void)
 {
     nl_lctx *lc = nl_calloc_aligned(sizeof(*lc));
-    lc->slab = nl_slab_new(lc);
+    lc->slab = nl_slab_new(lc, 0);
     lc->L = lua_newstate(nl_slab_alloc, lc->slab);
     nl_assert(lc->L, "a state can be made");
     luaL_openlibs(lc->L);
@@ -23,7 +23,7 @@ static void context_free(nl_lctx *lc)
 }
 
 static nl_lctx *from, *to;
-static nl_umsg *message;
+static nl_umsg *message, *spare; /* there is no spare one */
 
 /* The values that Lua text returns, on the stack of one state and in a message for the other. */
 static void with(const char *text)
@@ -32,7 +32,7 @@ static void with(const char *text)
     to = context_new();
     bool ok = luaL_loadstring(from->L, text) == 0 && lua_pcall(from->L, 0, LUA_MULTRET, 0) == 0;
     nl_assert(ok, "the value can be made");
-    message = nl_umsg_pack(from->L, 1, lua_gettop(from->L), 1, NULL);
+    message = nl_umsg_pack(from->L, 1, lua_gettop(from->L), 1, &spare);
 }
 
 static void teardown(void)
@@ -71,7 +71,7 @@ static void pack(uint64_t n)
 {
     int top = lua_gettop(from->L);
     for (uint64_t i = 0; i < n; i++) {
-        nl_umsg_free(nl_umsg_pack(from->L, 1, top, 1, NULL));
+        nl_umsg_free(nl_umsg_pack(from->L, 1, top, 1, &spare));
     }
 }
 
