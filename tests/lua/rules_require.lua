@@ -111,8 +111,7 @@ t.test("rules.require.loop-across: modules that require each other from two coro
       results[#results + 1] = r
     end)
   end
-  local t0 = timer.now()
-  while #results < 3 and timer.now() - t0 < 5 do timer.sleep(0.002) end
+  while #results < 3 do timer.sleep(0.002) end
   t.eq(#results, 3)
   for _, r in ipairs(results) do
     t.eq(r[1], false)
@@ -131,8 +130,7 @@ t.test("rules.require.chain: coroutines that wait for each other's modules witho
       results[#results + 1] = value
     end)
   end
-  local t0 = timer.now()
-  while #results < 4 and timer.now() - t0 < 5 do timer.sleep(0.002) end
+  while #results < 4 do timer.sleep(0.002) end
   table.sort(results)
   t.same(results, { "abc", "abc", "bc", "c" })
 end)

@@ -219,8 +219,7 @@ t.test("tcp.read.finalizers: what finalizers do while a frame becomes a buffer l
     b:write(i .. ("x"):rep(i % 300))
     if i % 100 == 0 then timer.sleep(0) end
   end
-  local start = timer.now()
-  while got < n and timer.now() - start < 30 do t.settle() end
+  while got < n do t.settle() end
   t.eq(got, n)
   t.ok(finalized > 100, finalized .. " finalizers have run")
   closing = true
