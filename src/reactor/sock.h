@@ -1,28 +1,20 @@
 /*
- * sock.h - non-blocking sockets and addresses, one implementation per system
- * (sock_posix.c, sock_win.c).
+ * sock.h - non-blocking stream sockets.
  *
- * No state; any thread, but one socket by one thread at a time and direction.  Every
- * function returns 0 or a count, or a negated error number (base.h); NL_AGAIN where the
- * call would block.  No call raises a signal.
+ * Purpose:   opens, reads, writes and closes sockets; one implementation per system
+ *            (sock_posix.c).  Every function returns 0 or a count, or a negated error number
+ *            (base.h); NL_AGAIN where the call would block.  No call raises a signal.
+ * Threads:   no state; any thread, but one socket by one thread at a time and direction.
+ * Ownership: the caller owns each descriptor it was given, until nl_sock_close.
  */
 #ifndef NL_SOCK_H
 #define NL_SOCK_H
 
-#include "base/base.h"
+#include "reactor/addr.h"
 
 typedef intptr_t nl_fd; /* a descriptor or a SOCKET */
 #define NL_FD_NONE ((nl_fd)-1)
 #define NL_AGAIN (-EAGAIN)
-
-/* An address of any family.  text is "1.2.3.4", "::1" or a path. */
-typedef struct nl_addr {
-    unsigned len;
-    union {
-        uint64_t align;
-        unsigned char bytes[128];
-    } u;
-} nl_addr;
 
 typedef struct nl_iov {
     void *base;
@@ -34,23 +26,6 @@ typedef struct nl_iov {
 
 /* Once per process: ignores SIGPIPE, raises the descriptor limit to its hard value, WSAStartup. */
 int nl_sock_init(void);
-
-/* Numeric address of the family (4, 6) + port.  -EINVAL when the text is no such address. */
-int nl_addr_ip(nl_addr *out, int family, const char *text, int port);
-/* Unix domain socket path; -ENAMETOOLONG. A leading '@' names a Linux abstract socket. */
-int nl_addr_unix(nl_addr *out, const char *path);
-void nl_addr_set_port(nl_addr *a, int port);
-/* 4, 6, or 1 for a Unix socket; 0 unspecified */
-int nl_addr_family(const nl_addr *a);
-int nl_addr_port(const nl_addr *a); /* 0 for a Unix socket */
-/* Writes its text, without the port; buf of at least 128 bytes. */
-void nl_addr_text(const nl_addr *a, char *buf, size_t size);
-
-/*
- * Resolves host by the system's resolver; blocks, so never on a worker.  family 4 or 6.
- * Fills out[0..max) with port set; returns the count, -NL_EHOST for an unknown name, or -errno.
- */
-int nl_addr_resolve(nl_addr *out, int max, int family, const char *host, int port);
 
 struct nl_listen_opts {
     int backlog;    /* <= 0: what the system allows */

@@ -1,0 +1,113 @@
+/* What the tests of the reactor's contract share: a reactor for each test, and real connections. */
+#ifndef REACTOR_KIT_H
+#define REACTOR_KIT_H
+
+#include "base/os.h"
+#include "reactor/reactor.h"
+#include "reactor/sock.h"
+
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define MS ((int64_t)1000000)
+
+static nl_reactor *r;
+
+static inline void setup(void)
+{
+    cr_assert_eq(nl_sock_init(), 0);
+    cr_assert_eq(nl_reactor_new(&r), 0);
+}
+
+static inline void teardown(void)
+{
+    nl_reactor_free(r);
+}
+
+#define RTest(name, ...) Test(reactor, name, .init = setup, .fini = teardown, .timeout = 60, ##__VA_ARGS__)
+
+/* Whether this back end reports each edge exactly once. */
+static inline bool exact(void)
+{
+    return strcmp(nl_reactor_backend(), "epoll") == 0;
+}
+
+/* A connection over the loopback, both ends non-blocking. */
+static inline void pair(nl_fd *a, nl_fd *b)
+{
+    int fd[2];
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd), 0);
+    *a = fd[0];
+    *b = fd[1];
+}
+
+static inline nl_fd listen_tcp(nl_addr *a)
+{
+    static const struct nl_listen_opts o = {0, false};
+    nl_fd l;
+    cr_assert_eq(nl_addr_ip(a, 4, "127.0.0.1", 0), 0);
+    cr_assert_eq(nl_sock_listen(&l, a, &o), 0);
+    cr_assert_eq(nl_sock_local(l, a), 0);
+    return l;
+}
+
+static inline void tcp_pair(nl_fd *c, nl_fd *s)
+{
+    nl_addr a;
+    nl_fd l = listen_tcp(&a);
+    int err = nl_sock_connect(c, &a);
+    cr_assert(err == 0 || err == -EINPROGRESS);
+    while ((err = nl_sock_accept(s, l)) == NL_AGAIN) {
+        nl_thread_yield();
+    }
+    cr_assert_eq(err, 0);
+    while ((err = nl_sock_connect_result(*c)) == -EINPROGRESS) {
+        nl_thread_yield();
+    }
+    cr_assert_eq(err, 0);
+    nl_sock_close(l);
+}
+
+static inline void put(nl_fd fd, const char *text)
+{
+    cr_assert_eq(nl_sock_write(fd, text, strlen(text)), (intptr_t)strlen(text));
+}
+
+/* Reads until the socket is empty; returns the number of bytes, or -1 at the end of the stream. */
+static inline int drain(nl_fd fd)
+{
+    char buf[4096];
+    int total = 0;
+    intptr_t n;
+    while ((n = nl_sock_read(fd, buf, sizeof(buf))) > 0) {
+        total += (int)n;
+    }
+    return n == 0 ? -1 : total;
+}
+
+/* Polls until all wanted events of tag have been reported, and fails at those of another tag. */
+static inline void expect(uint64_t tag, unsigned wanted)
+{
+    unsigned got = 0;
+    while ((got & wanted) != wanted) {
+        nl_event ev[8];
+        int n = nl_reactor_poll(r, ev, 8, -1);
+        for (int i = 0; i < n; i++) {
+            cr_assert_eq(ev[i].tag, tag, "an event for %d, waiting for %d", (int)ev[i].tag, (int)tag);
+            got |= ev[i].events;
+        }
+    }
+}
+
+/* Nothing is ready now. */
+static inline void expect_nothing(void)
+{
+    nl_event ev;
+    int n = nl_reactor_poll(r, &ev, 1, 0);
+    cr_assert_eq(n, 0, "tag %d: events %x", (int)ev.tag, ev.events);
+}
+
+#endif
