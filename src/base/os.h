@@ -20,7 +20,10 @@ void nl_wall_clock(int64_t *sec, int *usec);
 /* Processors this process may run on (its affinity mask where there is one); at least 1. */
 int nl_ncpu(void);
 
-/* Threads.  The stack is 1 MiB whatever the system's default; name is cut to 15 bytes. */
+/*
+ * Threads.  A stack is as long as the main thread's (RLIMIT_STACK, between 8 and 64 MiB), with a
+ * guard page below: pages that are not touched cost nothing.  name is cut to 15 bytes.
+ */
 typedef struct nl_thread nl_thread;
 /* Starts fn(arg).  0 and *out, or -errno. */
 int nl_thread_start(nl_thread **out, const char *name, void (*fn)(void *), void *arg);
@@ -30,6 +33,8 @@ void nl_thread_join(nl_thread *t);
 int nl_thread_pin(int cpu_index);
 /* Gives the rest of the time slice away. */
 void nl_thread_yield(void);
+/* Bytes left on the calling thread's stack; 0 also where the system cannot tell.  The first call of a thread is slow. */
+size_t nl_stack_left(void);
 
 /*
  * When the process is asked to end (SIGINT, SIGTERM), fn(sig) is called in a signal handler, once: the second request has

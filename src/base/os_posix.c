@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,8 +20,9 @@
 #include <pthread_np.h>
 #endif
 
-#define STACK_SIZE (1024 * 1024)
-/* A sanitizer keeps a few hundred KiB of its own at a stack's upper end, and its frames are longer. */
+#define STACK_MIN ((size_t)8 << 20)
+#define STACK_MAX ((size_t)64 << 20)
+/* A sanitizer keeps a few hundred KiB at the upper end of a stack, and its frames are longer. */
 #ifndef __has_feature
 #define __has_feature(x) 0
 #endif
@@ -203,6 +205,17 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
+/* As much as the main thread can have, so that a script's recursion goes as deep on every thread. */
+static size_t stack_size(void)
+{
+    struct rlimit lim;
+    size_t n = STACK_MIN;
+    if (getrlimit(RLIMIT_STACK, &lim) == 0 && lim.rlim_cur > n) { /* or RLIM_INFINITY */
+        n = lim.rlim_cur < STACK_MAX ? (size_t)lim.rlim_cur & ~(size_t)0xffff : STACK_MAX;
+    }
+    return n * STACK_FACTOR;
+}
+
 int nl_thread_start(nl_thread **out, const char *name, void (*fn)(void *), void *arg)
 {
     pthread_attr_t attr;
@@ -215,7 +228,7 @@ int nl_thread_start(nl_thread **out, const char *name, void (*fn)(void *), void 
     if (err) {
         goto fail;
     }
-    err = pthread_attr_setstacksize(&attr, (size_t)STACK_SIZE * STACK_FACTOR);
+    err = pthread_attr_setstacksize(&attr, stack_size());
     if (!err) {
         err = pthread_create(&t->id, &attr, thread_main, t);
     }
@@ -240,6 +253,42 @@ void nl_thread_join(nl_thread *t)
 void nl_thread_yield(void)
 {
     sched_yield();
+}
+
+/* The lowest address of the calling thread's stack, or the frame's own where the system cannot tell. */
+static uintptr_t stack_end(uintptr_t frame)
+{
+#ifdef __APPLE__
+    (void)frame;
+    return (uintptr_t)pthread_get_stackaddr_np(pthread_self()) - pthread_get_stacksize_np(pthread_self());
+#elif defined(__linux__) || defined(__FreeBSD__)
+    void *low = (void *)frame;
+    size_t size;
+    pthread_attr_t attr;
+#ifdef __linux__
+    int err = pthread_getattr_np(pthread_self(), &attr);
+#else
+    int err = pthread_attr_init(&attr);
+    err = err ? err : pthread_attr_get_np(pthread_self(), &attr);
+#endif
+    if (!err) {
+        pthread_attr_getstack(&attr, &low, &size);
+        pthread_attr_destroy(&attr);
+    }
+    return (uintptr_t)low;
+#else
+    return frame;
+#endif
+}
+
+size_t nl_stack_left(void)
+{
+    static _Thread_local uintptr_t end; /* 0: not asked for yet */
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    if (nl_unlikely(end == 0)) {
+        end = stack_end(here);
+    }
+    return here > end ? here - end : 0;
 }
 
 /* --- Requests to end ----------------------------------------------------------------------- */

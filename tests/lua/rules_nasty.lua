@@ -32,6 +32,16 @@ t.test("rules.errors.tostring-blocks: a coroutine in it that would block is refu
     end)]]
 end)
 
+t.test("rules.errors.stack: recursion through C functions goes as deep on every worker as in the stock program", function()
+  local deep = [[
+    local function f(n) return n == 0 and "" or (("x"):gsub(".", function() return f(n - 1) end)) end
+    context.send(context.parent, pcall(f, 850))
+    context.destroy()]]
+  local all = {}
+  for i = 1, 4 * t.workers do all[i] = t.spawn(deep) end
+  for i = 1, #all do t.returns({ true, true, all[i], -1, "" }, context.recv(all[i], 20)) end
+end)
+
 t.test("rules.finalizers.root: a coroutine of the runtime that a finalizer saw is no other's to resume", function()
   local h = t.spawn [[
     local seen, resumed, got = {}, 0, 0

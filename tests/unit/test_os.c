@@ -131,29 +131,55 @@ Test(os, spin_lock_excludes, .timeout = 60)
 
 #ifdef __linux__
 
-/* Walks down the stack page by page, so that it meets the guard page and not what lies behind it. */
-static __attribute__((noinline)) int descend(int kib)
-{
-    volatile char page[4096];
-    page[0] = 1;
-    return kib > 4 ? descend(kib - 4) + page[0] : page[0];
-}
-
 static void look_at_thread(void *arg)
 {
     char name[16] = ""; /* as long as the system keeps them */
     pthread_getname_np(pthread_self(), name, sizeof(name));
-    cr_assert_eq(descend(900), 225);
     snprintf(arg, 16, "%s", name);
 }
 
-Test(os, thread_name_and_stack)
+Test(os, thread_name)
 {
     char name[16];
     nl_thread *t;
     cr_assert_eq(nl_thread_start(&t, "worker-number-seventeen", look_at_thread, name), 0);
     nl_thread_join(t);
     cr_assert_str_eq(name, "worker-number-s");
+}
+
+#define PAGES_MAX 16384 /* 64 MiB: the most that a thread gets, and a first thread may have more */
+
+/* Walks down the stack page by page, until what is left of it is not worth a visit. */
+static __attribute__((noinline)) int descend(int depth)
+{
+    volatile char page[4096];
+    page[0] = 1;
+    return nl_stack_left() > 64 * 1024 && depth < PAGES_MAX ? descend(depth + page[0]) + page[0] : 0;
+}
+
+typedef struct stack {
+    int left, visited; /* pages */
+} stack;
+
+static void use_the_stack(void *arg)
+{
+    stack *s = arg;
+    size_t left = nl_stack_left() / 4096;
+    s->left = left < PAGES_MAX ? (int)left : PAGES_MAX;
+    s->visited = descend(0);
+}
+
+Test(os, every_thread_has_a_stack_like_the_first)
+{
+    stack first, second;
+    nl_thread *t;
+    cr_assert_eq(nl_thread_start(&t, "stack", use_the_stack, &second), 0);
+    nl_thread_join(t);
+    use_the_stack(&first);
+    /* A frame of descend() is longer than its page, less than twice as long. */
+    cr_assert_gt(second.visited, second.left / 2 - 32);
+    cr_assert_gt(first.visited, first.left / 2 - 32);
+    cr_assert_geq(second.left + 64, first.left, "%d pages, the first thread has %d", second.left, first.left);
 }
 
 static void pin_everywhere(void *arg)
