@@ -500,10 +500,10 @@ function tcp.set_wshared(socket, enable) end
 function tcp.local_addr(socket) end
 
 ---The address of the peer. A listen socket has none: raises.
+---It stays known when the peer has closed or reset the connection.
 ---
 ---Errors:
 ---- `ETCPSCLOSED`: the socket is closed.
----- `ENOTCONN`: the connection has been reset.
 ---
 ---Example:
 ---```lua
@@ -535,10 +535,10 @@ function tcp.remote_addr(socket) end
 function tcp.local_port(socket) end
 
 ---The port of the peer. A listen socket has none: raises. A Unix domain socket answers 0.
+---It stays known when the peer has closed or reset the connection.
 ---
 ---Errors:
 ---- `ETCPSCLOSED`: the socket is closed.
----- `ENOTCONN`: the connection has been reset.
 ---
 ---Example:
 ---```lua

@@ -15,13 +15,26 @@ nl_tcp_worker *nl_tcp_workers;
 nl_slots *nl_tcp_table;
 
 /* An idle connection costs this, the Lua side's share and what the kernel has. */
-_Static_assert(sizeof(nl_tcp) <= 160, "a socket stays small");
+_Static_assert(sizeof(nl_tcp) <= 176, "a socket stays small");
 
 /* --- References ---------------------------------------------------------------------------- */
 
+static void free_peer(nl_tcp *s)
+{
+    if (s->peer_len > NL_TCP_PEER_SHORT) {
+        nl_pool_free(s->peer.apart, s->peer_len);
+    }
+}
+
+static void free_socket(nl_tcp *s)
+{
+    free_peer(s);
+    nl_pool_free(s, sizeof(*s));
+}
+
 static void free_now(nl_grave *g)
 {
-    nl_pool_free(nl_container_of(g, nl_tcp, u.grave), sizeof(nl_tcp));
+    free_socket(nl_container_of(g, nl_tcp, u.grave));
 }
 
 void nl_tcp_unref(nl_tcp *s)
@@ -208,9 +221,30 @@ void nl_tcp_fini(void)
 
 /* --- Making them --------------------------------------------------------------------------- */
 
-/* A socket around fd, watched.  On an error fd is still the caller's. */
+static void keep_peer(nl_tcp *s, const nl_addr *a)
+{
+    free_peer(s);
+    s->peer_len = (uint8_t)a->len;
+    if (a->len <= NL_TCP_PEER_SHORT) {
+        memcpy(s->peer.here, a->u.bytes, NL_TCP_PEER_HERE);
+    } else {
+        s->peer.apart = nl_pool_alloc(a->len);
+        memcpy(s->peer.apart, a->u.bytes, a->len);
+    }
+}
+
+/* The connect has succeeded.  The system may know better where it went: 0.0.0.0 leads to 127.0.0.1. */
+static void learn_peer(nl_tcp *s)
+{
+    nl_addr a;
+    if (nl_sock_remote(s->fd, &a) == 0) { /* else it is gone again */
+        keep_peer(s, &a);
+    }
+}
+
+/* A socket around fd, watched.  peer: its other end, NULL: it has none.  On an error fd is still the caller's. */
 static int make(nl_tcp **out, nl_fd fd, uint8_t kind, unsigned flags, uint64_t owner, int home,
-                const nl_tcp_ops *ops)
+                const nl_tcp_ops *ops, const nl_addr *peer)
 {
     nl_tcp *s = nl_pool_alloc(sizeof(*s));
     memset(s, 0, sizeof(*s));
@@ -223,10 +257,13 @@ static int make(nl_tcp **out, nl_fd fd, uint8_t kind, unsigned flags, uint64_t o
     atomic_init(&s->refs, 1);
     s->write_queue_max = NL_TCP_WRITE_QUEUE_MAX;
     nl_chain_init(&s->chain);
+    if (peer) {
+        keep_peer(s, peer);
+    }
     /* From here on events and writers of other contexts may find it, though nobody knows its id yet. */
     int err = nl_slots_insert(nl_tcp_table, &s->slot);
     if (err) {
-        nl_pool_free(s, sizeof(*s));
+        free_socket(s);
         return err;
     }
     err = nl_reactor_attach(nl_tcp_reactor(s), fd, s->slot.id);
@@ -248,7 +285,7 @@ int nl_tcp_listen(nl_tcp **out, nl_ctx *owner, const nl_tcp_ops *ops, const nl_a
     if (err) {
         return err;
     }
-    err = make(out, fd, NL_TCP_KIND_LISTENER, 0, owner->slot.id, nl_ctx_home(owner), ops);
+    err = make(out, fd, NL_TCP_KIND_LISTENER, 0, owner->slot.id, nl_ctx_home(owner), ops, NULL);
     if (err) {
         nl_sock_close(fd);
     }
@@ -268,10 +305,13 @@ int nl_tcp_connect(nl_tcp **out, nl_ctx *owner, const nl_tcp_ops *ops, const nl_
      * came first is not lost, attaching reports what is ready by then.
      */
     unsigned flags = result ? NL_TCP_CONNECTING | NL_TCP_WANT : 0u;
-    int err = make(out, fd, NL_TCP_KIND_CONN, flags, owner->slot.id, nl_ctx_home(owner), ops);
+    int err = make(out, fd, NL_TCP_KIND_CONN, flags, owner->slot.id, nl_ctx_home(owner), ops, a);
     if (err) {
         nl_sock_close(fd);
         return err;
+    }
+    if (result == 0) {
+        learn_peer(*out);
     }
     return result;
 }
@@ -281,20 +321,26 @@ int nl_tcp_connect_result(nl_tcp *s)
     if (!(atomic_load_explicit(&s->flags, memory_order_relaxed) & NL_TCP_CONNECTING)) {
         return -s->rerr;
     }
-    for (;;) {
+    int err;
+    do {
         /* Taken away before the question, as with READ. */
         atomic_fetch_and_explicit(&s->flags, ~(unsigned)NL_TCP_CONN, memory_order_acq_rel);
-        int err = nl_sock_connect_result(s->fd);
-        if (err != -EINPROGRESS) {
-            s->rerr = (uint16_t)-err;
-            atomic_fetch_and_explicit(&s->flags, ~(unsigned)(NL_TCP_CONNECTING | NL_TCP_WANT),
-                                      memory_order_acq_rel);
-            return err;
+        err = nl_sock_connect_result(s->fd);
+        if (err == -EINPROGRESS) {
+            /* Armed after the question: an outcome that comes from here on makes an event. */
+            int armed = nl_reactor_arm_write(nl_tcp_reactor(s), s->fd, s->slot.id);
+            if (armed == 0 && nl_tcp_want(s, NL_TCP_CONN)) {
+                return -EINPROGRESS;
+            }
+            err = armed ? armed : -EINPROGRESS;
         }
-        if (nl_tcp_want(s, NL_TCP_CONN)) {
-            return -EINPROGRESS;
-        }
+    } while (err == -EINPROGRESS);
+    s->rerr = (uint16_t)-err;
+    atomic_fetch_and_explicit(&s->flags, ~(unsigned)(NL_TCP_CONNECTING | NL_TCP_WANT), memory_order_acq_rel);
+    if (err == 0) {
+        learn_peer(s);
     }
+    return err;
 }
 
 /* Failures of one connection, not of the listener: it was gone before we came, or a filter forbids it. */
@@ -329,9 +375,10 @@ int nl_tcp_accept(nl_tcp **out, nl_tcp *listener, const nl_tcp_ops *ops)
             l->more = true;
         }
         nl_fd fd;
-        err = nl_sock_accept(&fd, l->fd);
+        nl_addr peer;
+        err = nl_sock_accept(&fd, l->fd, &peer);
         if (err == 0) {
-            err = make(out, fd, NL_TCP_KIND_CONN, 0, l->owner, l->home, ops);
+            err = make(out, fd, NL_TCP_KIND_CONN, 0, l->owner, l->home, ops, &peer);
             if (err == 0) {
                 return 0;
             }
@@ -450,5 +497,15 @@ int nl_tcp_local(nl_tcp *s, nl_addr *out)
 
 int nl_tcp_remote(nl_tcp *s, nl_addr *out)
 {
-    return nl_sock_remote(s->fd, out);
+    if (s->peer_len == 0) {
+        return nl_sock_remote(s->fd, out);
+    }
+    memset(out, 0, sizeof(*out));
+    out->len = s->peer_len;
+    if (s->peer_len > NL_TCP_PEER_SHORT) {
+        memcpy(out->u.bytes, s->peer.apart, s->peer_len);
+    } else {
+        memcpy(out->u.bytes, s->peer.here, NL_TCP_PEER_HERE);
+    }
+    return 0;
 }

@@ -108,6 +108,7 @@ uint64_t nl_tcp_owner(uint64_t id);
 
 int nl_tcp_nodelay(nl_tcp *s, bool on);
 int nl_tcp_local(nl_tcp *s, nl_addr *out);
+/* Also when the connection is gone; of a connect under way: where it goes. */
 int nl_tcp_remote(nl_tcp *s, nl_addr *out);
 
 /*

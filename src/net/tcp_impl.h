@@ -46,6 +46,13 @@ enum {
 
 enum { NL_TCP_KIND_CONN, NL_TCP_KIND_LISTENER };
 
+/*
+ * An address up to NL_TCP_PEER_SHORT bytes long says all in its first eight: family, port and address of IPv4, or the
+ * family of a Unix socket without a name.  Most are of these two kinds; they need no memory of their own.
+ */
+#define NL_TCP_PEER_SHORT 16
+#define NL_TCP_PEER_HERE 8
+
 struct nl_tcp {
     nl_slot_obj slot; /* .id is the tag */
     nl_msg msg;       /* posted to the owner when ready is to be called; its ops stand in an nl_tcp_ops */
@@ -78,6 +85,11 @@ struct nl_tcp {
     nl_chain chain;
     uint64_t write_queue_max;
     nl_tcp *dirty_next; /* worker's list */
+    union {
+        unsigned char here[NL_TCP_PEER_HERE];
+        unsigned char *apart; /* a longer one: peer_len bytes of the pool */
+    } peer;                   /* the other end's address, kept for when the connection is gone */
+    uint8_t peer_len;         /* of the whole address; 0: not known */
 };
 
 /* Of a worker; only its own thread uses it. */

@@ -34,8 +34,11 @@ struct nl_listen_opts {
 
 /* Bound, listening, non-blocking, close-on-exec.  IPv6 ones are v6-only. A stale Unix socket file is replaced. */
 int nl_sock_listen(nl_fd *out, const nl_addr *a, const struct nl_listen_opts *o);
-/* Accepts one connection, non-blocking, close-on-exec.  NL_AGAIN when there is none. */
-int nl_sock_accept(nl_fd *out, nl_fd listener);
+/*
+ * Accepts one connection, non-blocking, close-on-exec.  NL_AGAIN when there is none.  peer, if not NULL, gets
+ * the address of the other end, also where that end has gone already; peer->len is 0 where the system does not tell it.
+ */
+int nl_sock_accept(nl_fd *out, nl_fd listener, nl_addr *peer);
 /* Starts a connection: 0 connected at once, -EINPROGRESS under way (WRITE will be ready), or -errno (*out is then none). */
 int nl_sock_connect(nl_fd *out, const nl_addr *a);
 /* Outcome of a connection under way: 0, -EINPROGRESS, or its error. */

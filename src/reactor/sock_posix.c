@@ -188,15 +188,18 @@ static bool accept_again(int err)
     }
 }
 
-int nl_sock_accept(nl_fd *out, nl_fd listener)
+int nl_sock_accept(nl_fd *out, nl_fd listener, nl_addr *peer)
 {
     int fd = -1;
+    nl_addr a = {0};
+    socklen_t len;
     *out = NL_FD_NONE;
     do {
+        len = sizeof(a.u.bytes);
 #ifdef BORN_NONBLOCK
-        fd = accept4((int)listener, NULL, NULL, BORN_NONBLOCK);
+        fd = accept4((int)listener, nl_sockaddr(&a), &len, BORN_NONBLOCK);
 #else
-        fd = accept((int)listener, NULL, NULL);
+        fd = accept((int)listener, nl_sockaddr(&a), &len);
 #endif
     } while (fd < 0 && accept_again(errno));
     if (fd < 0) {
@@ -206,6 +209,10 @@ int nl_sock_accept(nl_fd *out, nl_fd listener)
     if (err) {
         close(fd);
         return err;
+    }
+    if (peer) {
+        a.len = (unsigned)len;
+        *peer = a;
     }
     *out = fd;
     return 0;

@@ -60,7 +60,7 @@ static inline void tcp_pair(nl_fd *c, nl_fd *s)
     nl_fd l = listen_tcp(&a);
     int err = nl_sock_connect(c, &a);
     cr_assert(err == 0 || err == -EINPROGRESS);
-    while ((err = nl_sock_accept(s, l)) == NL_AGAIN) {
+    while ((err = nl_sock_accept(s, l, NULL)) == NL_AGAIN) {
         nl_thread_yield();
     }
     cr_assert_eq(err, 0);

@@ -153,7 +153,7 @@ RTest(listener)
         }
         for (int taken = 0; taken < 3;) {
             expect(9, NL_EV_READ);
-            while (nl_sock_accept(&s, l) == 0) {
+            while (nl_sock_accept(&s, l, NULL) == 0) {
                 taken++;
                 nl_sock_close(s);
             }

@@ -59,7 +59,7 @@ static nl_fd accepted(nl_fd l)
 {
     nl_fd s;
     wait_for(l, POLLIN);
-    cr_assert_eq(nl_sock_accept(&s, l), 0);
+    cr_assert_eq(nl_sock_accept(&s, l, NULL), 0);
     return s;
 }
 
@@ -77,7 +77,7 @@ static void talk(nl_addr *a)
     nl_addr here, there;
     nl_fd l = listener(a), s;
     check_flags(l);
-    cr_assert_eq(nl_sock_accept(&s, l), NL_AGAIN);
+    cr_assert_eq(nl_sock_accept(&s, l, NULL), NL_AGAIN);
     cr_assert_eq(s, NL_FD_NONE);
 
     nl_fd c = connected(a);
@@ -428,7 +428,7 @@ Test(sock, out_of_descriptors, .timeout = 60)
     cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
     while (open("/dev/null", O_RDONLY) >= 0) { /* whatever is still free below */
     }
-    int accept_err = nl_sock_accept(&s, l), connect_err, listen_err;
+    int accept_err = nl_sock_accept(&s, l, NULL), connect_err, listen_err;
     nl_fd other;
     connect_err = nl_sock_connect(&other, &a);
     listen_err = nl_sock_listen(&other, &a, &no_opts);
@@ -437,7 +437,7 @@ Test(sock, out_of_descriptors, .timeout = 60)
     cr_assert_eq(s, NL_FD_NONE);
     cr_assert_eq(connect_err, -EMFILE);
     cr_assert_eq(listen_err, -EMFILE);
-    cr_assert_eq(nl_sock_accept(&s, l), 0, "the connection has waited");
+    cr_assert_eq(nl_sock_accept(&s, l, NULL), 0, "the connection has waited");
 }
 
 Test(sock, init_raises_the_limit)
@@ -460,7 +460,7 @@ Test(sock, bad_descriptor)
     nl_fd s;
     cr_assert_eq(nl_sock_read(NL_FD_NONE, buf, 1), -EBADF);
     cr_assert_eq(nl_sock_write(NL_FD_NONE, buf, 1), -EBADF);
-    cr_assert_eq(nl_sock_accept(&s, NL_FD_NONE), -EBADF);
+    cr_assert_eq(nl_sock_accept(&s, NL_FD_NONE, NULL), -EBADF);
     cr_assert_eq(nl_sock_local(NL_FD_NONE, &a), -EBADF);
     cr_assert_eq(nl_sock_nodelay(NL_FD_NONE, true), -EBADF);
     cr_assert_eq(nl_sock_connect_result(NL_FD_NONE), -EBADF);
