@@ -15,7 +15,7 @@
 #include "base/alloc.h"
 #include "base/err.h"
 #include "base/os.h"
-#include "lua/lctx.h"
+#include "lua/life.h"
 #include "net/resolver.h"
 #include "net/tcp.h"
 #include "reactor/reactor.h"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the C table of embedded Lua modules (src/lua/lualib.h).
+"""Writes the C table of embedded Lua modules (src/lua/vm/embedded.h).
 
     embed.py OUTPUT.c FILE... --lualib ROOT --jit DIR NAME...
 
@@ -29,7 +29,7 @@ def c_bytes(data):
 
 
 with args.output.open("w") as out:
-    out.write('// Written by tools/embed.py.\n#include "lua/lualib.h"\n\n')
+    out.write('// Written by tools/embed.py.\n#include "lua/vm/embedded.h"\n\n')
     table = []
     for i, (name, path) in enumerate(sorted(modules.items())):
         data = path.read_bytes()

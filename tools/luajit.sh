@@ -5,7 +5,7 @@
 #
 # The last line of standard output is the folder build/luajit/TARGET ("native" unless given):
 #
-#   lib/libluajit.a   include/*.h   include/lj/*.h (of its inside, for src/lua/lj.h)   jit/*.lua (jit.v, jit.dump and their kin)
+#   lib/libluajit.a   include/*.h   include/lj/*.h (of its inside, for src/lua/vm/lj.h)   jit/*.lua (jit.v, jit.dump and their kin)
 #   version   xcflags
 #
 # It is built again only if this file or a parameter has changed. For another machine than this one, set in the environment,

@@ -1,43 +1,43 @@
 /* pack.c - values between states: packed into a message, and unpacked in another state. */
-#include "lua/pack.h"
+#include "lua/msg/pack.h"
 #include "base/alloc.h"
-#include "lua/lctx.h"
+#include "lua/run/lctx.h"
 #include "micro.h"
 
 /* A state of its own, in as much of a context as the serialiser asks for. */
 static nl_lctx *context_new(void)
 {
     nl_lctx *lc = nl_calloc_aligned(sizeof(*lc));
-    lc->slab = nl_slab_new(lc, 0);
-    lc->L = lua_newstate(nl_slab_alloc, lc->slab);
-    nl_assert(lc->L, "a state can be made");
-    luaL_openlibs(lc->L);
+    lc->vm.heap = nl_heap_new(&lc->vm, 0);
+    lc->vm.L = lua_newstate(nl_heap_alloc, lc->vm.heap);
+    nl_assert(lc->vm.L, "a state can be made");
+    luaL_openlibs(lc->vm.L);
     return lc;
 }
 
 static void context_free(nl_lctx *lc)
 {
-    lua_close(lc->L);
-    nl_slab_free(lc->slab);
+    lua_close(lc->vm.L);
+    nl_heap_free(lc->vm.heap);
     nl_free_aligned(lc);
 }
 
 static nl_lctx *from, *to;
-static nl_umsg *message, *spare; /* there is no spare one */
+static nl_packet *message, *spare; /* there is no spare one */
 
 /* The values that Lua text returns, on the stack of one state and in a message for the other. */
 static void with(const char *text)
 {
     from = context_new();
     to = context_new();
-    bool ok = luaL_loadstring(from->L, text) == 0 && lua_pcall(from->L, 0, LUA_MULTRET, 0) == 0;
+    bool ok = luaL_loadstring(from->vm.L, text) == 0 && lua_pcall(from->vm.L, 0, LUA_MULTRET, 0) == 0;
     nl_assert(ok, "the value can be made");
-    message = nl_umsg_pack(from->L, 1, lua_gettop(from->L), 1, &spare);
+    message = nl_packet_pack(from->vm.L, 1, lua_gettop(from->vm.L), 1, &spare);
 }
 
 static void teardown(void)
 {
-    nl_umsg_free(message);
+    nl_packet_free(message);
     context_free(from);
     context_free(to);
 }
@@ -69,17 +69,17 @@ static void list(void)
 
 static void pack(uint64_t n)
 {
-    int top = lua_gettop(from->L);
+    int top = lua_gettop(from->vm.L);
     for (uint64_t i = 0; i < n; i++) {
-        nl_umsg_free(nl_umsg_pack(from->L, 1, top, 1, &spare));
+        nl_packet_free(nl_packet_pack(from->vm.L, 1, top, 1, &spare));
     }
 }
 
 static void unpack(uint64_t n)
 {
     for (uint64_t i = 0; i < n; i++) {
-        nl_umsg_unpack(to->L, message);
-        lua_settop(to->L, 0);
+        nl_packet_unpack(to->vm.L, message);
+        lua_settop(to->vm.L, 0);
     }
 }
 

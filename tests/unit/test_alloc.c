@@ -304,7 +304,7 @@ Test(pool, an_ended_threads_stock_is_used_again)
     cr_assert_leq(n, LEFT + NL_POOL_BATCH, "%d different blocks", n);
 }
 
-/* A thread that ends early must not keep the rest of its slab: it is cut up and handed on. */
+/* A thread that ends early must not keep the rest of its heap: it is cut up and handed on. */
 enum { TAIL = 60 * 1024 / NL_POOL_MAX };
 static uintptr_t first_block, tail_block[TAIL];
 
@@ -336,7 +336,7 @@ Test(pool, an_ended_threads_slab_is_used_again)
     for (int i = 0; i < TAIL; i++) {
         uintptr_t away =
             tail_block[i] > first_block ? tail_block[i] - first_block : first_block - tail_block[i];
-        cr_assert_lt(away, 64 * 1024, "block %d is of another slab", i);
+        cr_assert_lt(away, 64 * 1024, "block %d is of another heap", i);
     }
 }
 

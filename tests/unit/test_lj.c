@@ -3,8 +3,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "lua/lctx.h"
-#include "lua/lj.h"
+#include "lua/run/lctx.h"
+#include "lua/vm/lj.h"
 
 static lua_State *L;
 

@@ -3,42 +3,47 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "lua/lctx.h"
-#include "lua/pack.h"
-#include "lua/state.h"
+#include "lua/api/modules.h"
+#include "lua/msg/pack.h"
+#include "lua/run/lctx.h"
 
 /*
  * Two bare states are enough.  The packer asks lib_buffer.c whether a userdata is a buffer, and
  * that asks for the state's context, so each state gets one that holds nothing else.
  */
+static int open_libraries(lua_State *L)
+{
+    luaL_openlibs(L);
+    lua_pushcfunction(L, luaopen_nl_buffer);
+    lua_call(L, 0, 1);
+    lua_setglobal(L, "buffer");
+    return 0;
+}
+
 static nl_lctx *half_context(void)
 {
     nl_lctx *lc = nl_calloc_aligned(sizeof *lc);
-    lc->slab = nl_slab_new(lc, 0);
-    lc->L = lua_newstate(nl_slab_alloc, lc->slab);
-    luaL_openlibs(lc->L);
-    lua_pushcfunction(lc->L, luaopen_nl_buffer);
-    lua_call(lc->L, 0, 1);
-    lua_setglobal(lc->L, "buffer");
+    cr_assert_eq(nl_state_open(&lc->vm, nl_heap_new(&lc->vm, 0), open_libraries), 0);
+    lua_gc(lc->vm.L, LUA_GCRESTART, -1);
     return lc;
 }
 
 static void half_free(nl_lctx *lc)
 {
-    lua_close(lc->L);
-    nl_slab_free(lc->slab);
+    lua_close(lc->vm.L);
+    nl_heap_free(lc->vm.heap);
     nl_free_aligned(lc);
 }
 
 static nl_lctx *A, *B;
 
-static nl_umsg
+static nl_packet
     *spare; /* not on the stack: AddressSanitizer does not see that an error of Lua leaves a frame */
 
-static nl_umsg *pack(lua_State *L, int first, int last, int argbase, nl_umsg *old)
+static nl_packet *pack(lua_State *L, int first, int last, int argbase, nl_packet *old)
 {
     spare = old;
-    nl_umsg *m = nl_umsg_pack(L, first, last, argbase, &spare);
+    nl_packet *m = nl_packet_pack(L, first, last, argbase, &spare);
     cr_assert_null(spare);
     return m;
 }
@@ -66,34 +71,34 @@ static void eval(lua_State *L, const char *code)
 /* Sends what `make` returns in A to B, and calls `check` (Lua text of a function) there with it. */
 static void trip(const char *make, const char *check)
 {
-    lua_settop(A->L, 0);
-    lua_settop(B->L, 0);
-    eval(A->L, make);
-    int n = lua_gettop(A->L);
-    nl_umsg *m = pack(A->L, 1, n, 1, NULL);
-    cr_assert_eq(lua_gettop(A->L), n); /* the stack is as it was */
-    eval(B->L, check);
-    cr_assert_eq(nl_umsg_unpack(B->L, m), n);
-    nl_umsg_free(m);
-    if (lua_pcall(B->L, n, 0, 0)) {
-        fprintf(stderr, "%s -> %s: %s\n", make, check, lua_tostring(B->L, -1));
+    lua_settop(A->vm.L, 0);
+    lua_settop(B->vm.L, 0);
+    eval(A->vm.L, make);
+    int n = lua_gettop(A->vm.L);
+    nl_packet *m = pack(A->vm.L, 1, n, 1, NULL);
+    cr_assert_eq(lua_gettop(A->vm.L), n); /* the stack is as it was */
+    eval(B->vm.L, check);
+    cr_assert_eq(nl_packet_unpack(B->vm.L, m), n);
+    nl_packet_free(m);
+    if (lua_pcall(B->vm.L, n, 0, 0)) {
+        fprintf(stderr, "%s -> %s: %s\n", make, check, lua_tostring(B->vm.L, -1));
         cr_assert(false, "check failed");
     }
 }
 
 static int protected_pack(lua_State *L)
 {
-    nl_umsg_free(pack(L, 1, lua_gettop(L), 1, NULL));
+    nl_packet_free(pack(L, 1, lua_gettop(L), 1, NULL));
     return 0;
 }
 
 static void refused(const char *make, const char *text)
 {
-    lua_settop(A->L, 0);
-    lua_pushcfunction(A->L, protected_pack);
-    eval(A->L, make);
-    cr_assert_neq(lua_pcall(A->L, lua_gettop(A->L) - 1, 0, 0), 0);
-    const char *got = lua_tostring(A->L, -1);
+    lua_settop(A->vm.L, 0);
+    lua_pushcfunction(A->vm.L, protected_pack);
+    eval(A->vm.L, make);
+    cr_assert_neq(lua_pcall(A->vm.L, lua_gettop(A->vm.L) - 1, 0, 0), 0);
+    const char *got = lua_tostring(A->vm.L, -1);
     if (!got || !strstr(got, text)) {
         fprintf(stderr, "%s: expected '%s', got '%s'\n", make, text, got ? got : "(nil)");
         cr_assert(false, "wrong refusal");
@@ -241,19 +246,19 @@ Test(pack, keys_again, .init = open_states, .fini = close_states)
         "  assert(t[k] and 'key' .. (t[k] * seed) % 97 == k and t[('x'):rep(i)] == seed) end\n"
         "assert(u.abc == 1 and u.abd == 2 and u['ab\\0'] == 3 and u.ab == 4 and u['abc\\0'] == 5)\n"
         "if seed % 7 == 0 then collectgarbage() end end";
-    lua_gc(B->L, LUA_GCSETPAUSE, 100);
+    lua_gc(B->vm.L, LUA_GCSETPAUSE, 100);
     for (int i = 0; i < 1000; i++) {
         if (i % 100 == 99) { /* a script that reaches into the registry harms nobody but itself */
-            lua_pushnil(B->L);
-            while (lua_next(B->L, LUA_REGISTRYINDEX)) {
-                if (lua_istable(B->L, -1) && lua_objlen(B->L, -1) > 0 && lua_isnumber(B->L, -2)) {
-                    lua_pushvalue(B->L, -2);
-                    lua_pushboolean(B->L, i % 200 == 99);
-                    lua_rawset(B->L, LUA_REGISTRYINDEX);
+            lua_pushnil(B->vm.L);
+            while (lua_next(B->vm.L, LUA_REGISTRYINDEX)) {
+                if (lua_istable(B->vm.L, -1) && lua_objlen(B->vm.L, -1) > 0 && lua_isnumber(B->vm.L, -2)) {
+                    lua_pushvalue(B->vm.L, -2);
+                    lua_pushboolean(B->vm.L, i % 200 == 99);
+                    lua_rawset(B->vm.L, LUA_REGISTRYINDEX);
                 }
-                lua_pop(B->L, 1);
+                lua_pop(B->vm.L, 1);
             }
-            lua_gc(B->L, LUA_GCCOLLECT, 0);
+            lua_gc(B->vm.L, LUA_GCCOLLECT, 0);
         }
         trip(make, check);
     }
@@ -270,23 +275,23 @@ Test(pack, the_collector_keeps_up, .init = open_states, .fini = close_states)
         "local t = {} for i = 1, 20000 do t[i] = true end return t", /* eight bytes for one */
     };
     for (size_t i = 0; i < nl_countof(makes); i++) {
-        lua_settop(A->L, 0);
-        eval(A->L, makes[i]);
-        nl_umsg *m = pack(A->L, 1, 1, 1, NULL);
-        lua_settop(B->L, 0);
-        lua_gc(B->L, LUA_GCCOLLECT, 0);
-        int before = lua_gc(B->L, LUA_GCCOUNT, 0), most = 0;
-        cr_assert_eq(nl_umsg_unpack(B->L, m), 1);
-        int one = lua_gc(B->L, LUA_GCCOUNT, 0) - before + 1;
+        lua_settop(A->vm.L, 0);
+        eval(A->vm.L, makes[i]);
+        nl_packet *m = pack(A->vm.L, 1, 1, 1, NULL);
+        lua_settop(B->vm.L, 0);
+        lua_gc(B->vm.L, LUA_GCCOLLECT, 0);
+        int before = lua_gc(B->vm.L, LUA_GCCOUNT, 0), most = 0;
+        cr_assert_eq(nl_packet_unpack(B->vm.L, m), 1);
+        int one = lua_gc(B->vm.L, LUA_GCCOUNT, 0) - before + 1;
         for (int k = 0; k < (one > 50 ? 100 : 20000); k++) {
-            lua_settop(B->L, 0);
-            cr_assert_eq(nl_umsg_unpack(B->L, m), 1);
-            int now = lua_gc(B->L, LUA_GCCOUNT, 0);
+            lua_settop(B->vm.L, 0);
+            cr_assert_eq(nl_packet_unpack(B->vm.L, m), 1);
+            int now = lua_gc(B->vm.L, LUA_GCCOUNT, 0);
             most = now > most ? now : most;
         }
         /* By the API it has one step for each table, however long. */
         cr_assert_lt(most, 3 * before + (NL_LUAJIT_INSIDE ? 6 : 60) * one);
-        nl_umsg_free(m);
+        nl_packet_free(m);
     }
 }
 
@@ -297,41 +302,39 @@ static void *failing_alloc(void *ud, void *p, size_t osize, size_t nsize)
     if (nsize > osize && allocations_left-- <= 0) {
         return NULL;
     }
-    return nl_slab_alloc(ud, p, osize, nsize);
+    return nl_heap_alloc(ud, p, osize, nsize);
 }
 
 static int protected_unpack(lua_State *L)
 {
-    return nl_umsg_unpack(L, lua_touserdata(L, 1));
+    return nl_packet_unpack(L, lua_touserdata(L, 1));
 }
 
 /* Memory that runs out in the middle leaves a state that goes on. */
 Test(pack, memory_runs_out, .init = open_states, .fini = close_states)
 {
-    eval(A->L, "return {id = 1, name = 'a name', pos = {1, 2, 3}, list = {{a = 'x'}, {b = 'y' .. 1}, "
-               "('z'):rep(50)}}");
-    nl_umsg *m = pack(A->L, 1, 1, 1, NULL);
-    nl_state_booting(B); /* whose the state is, where the allocator does not say */
-    lua_setallocf(B->L, failing_alloc, B->slab);
+    eval(A->vm.L, "return {id = 1, name = 'a name', pos = {1, 2, 3}, list = {{a = 'x'}, {b = 'y' .. 1}, "
+                  "('z'):rep(50)}}");
+    nl_packet *m = pack(A->vm.L, 1, 1, 1, NULL);
+    lua_setallocf(B->vm.L, failing_alloc, B->vm.heap);
     int failures = 0;
     for (int status = -1; status != 0; failures++) {
         allocations_left = 1000;
-        lua_settop(B->L, 0);
-        lua_pushcfunction(B->L, protected_unpack);
-        lua_pushlightuserdata(B->L, m);
-        lua_gc(B->L, LUA_GCCOLLECT, 0);
+        lua_settop(B->vm.L, 0);
+        lua_pushcfunction(B->vm.L, protected_unpack);
+        lua_pushlightuserdata(B->vm.L, m);
+        lua_gc(B->vm.L, LUA_GCCOLLECT, 0);
         allocations_left = failures;
-        status = lua_pcall(B->L, 1, 1, 0);
+        status = lua_pcall(B->vm.L, 1, 1, 0);
         allocations_left = 1000;
-        lua_gc(B->L, LUA_GCCOLLECT, 0);
+        lua_gc(B->vm.L, LUA_GCCOLLECT, 0);
         cr_assert(status == 0 || status == LUA_ERRMEM);
     }
     cr_assert_gt(failures, 10);
-    lua_getfield(B->L, -1, "name");
-    cr_assert_str_eq(lua_tostring(B->L, -1), "a name");
-    lua_setallocf(B->L, nl_slab_alloc, B->slab);
-    nl_state_booting(NULL);
-    nl_umsg_free(m);
+    lua_getfield(B->vm.L, -1, "name");
+    cr_assert_str_eq(lua_tostring(B->vm.L, -1), "a name");
+    lua_setallocf(B->vm.L, nl_heap_alloc, B->vm.heap);
+    nl_packet_free(m);
 }
 
 Test(pack, refusals, .init = open_states, .fini = close_states)
@@ -359,28 +362,28 @@ Test(pack, buffers_are_shared, .init = open_states, .fini = close_states)
          "return function(a, t, c) assert(#a == 100000 and tostring(t[2]) == 'small' and tostring(c) == "
          "('x'):rep(100000)) "
          "a:append('!') assert(#t[1] == 100000) end");
-    eval(A->L, "assert(#big == 100000) big:release()");
-    lua_settop(A->L, 0);
-    lua_settop(B->L, 0);
-    lua_gc(A->L, LUA_GCCOLLECT, 0);
-    lua_gc(B->L, LUA_GCCOLLECT, 0);
+    eval(A->vm.L, "assert(#big == 100000) big:release()");
+    lua_settop(A->vm.L, 0);
+    lua_settop(B->vm.L, 0);
+    lua_gc(A->vm.L, LUA_GCCOLLECT, 0);
+    lua_gc(B->vm.L, LUA_GCCOLLECT, 0);
     cr_assert_eq(nl_block_bytes(), before);
 }
 
 Test(pack, a_block_is_used_again, .init = open_states, .fini = close_states)
 {
-    lua_pushliteral(A->L, "0123456789");
-    nl_umsg *m = pack(A->L, 1, 1, 1, NULL);
-    lua_pushnumber(A->L, 5);
-    nl_umsg *again = pack(A->L, 2, 2, 1, m);
+    lua_pushliteral(A->vm.L, "0123456789");
+    nl_packet *m = pack(A->vm.L, 1, 1, 1, NULL);
+    lua_pushnumber(A->vm.L, 5);
+    nl_packet *again = pack(A->vm.L, 2, 2, 1, m);
     cr_assert_eq(again, m);
-    lua_pushlstring(A->L, (char[3000]){0}, 3000);
-    again = pack(A->L, 3, 3, 1, again); /* does not fit: the old one is freed */
-    cr_assert_eq(nl_umsg_unpack(B->L, again), 1);
+    lua_pushlstring(A->vm.L, (char[3000]){0}, 3000);
+    again = pack(A->vm.L, 3, 3, 1, again); /* does not fit: the old one is freed */
+    cr_assert_eq(nl_packet_unpack(B->vm.L, again), 1);
     size_t n;
-    lua_tolstring(B->L, -1, &n);
+    lua_tolstring(B->vm.L, -1, &n);
     cr_assert_eq(n, 3000);
-    nl_umsg_free(again);
+    nl_packet_free(again);
 }
 
 /* Random values, built the same way on both sides from a seed. */
@@ -409,19 +412,19 @@ Test(pack, random_values, .init = open_states, .fini = close_states)
         "end\n"
         "return make(0), same\n";
     for (int seed = 1; seed <= 300; seed++) {
-        lua_settop(A->L, 0);
-        lua_settop(B->L, 0);
+        lua_settop(A->vm.L, 0);
+        lua_settop(B->vm.L, 0);
         for (int side = 0; side < 2; side++) {
-            lua_State *L = side ? B->L : A->L;
+            lua_State *L = side ? B->vm.L : A->vm.L;
             cr_assert_eq(luaL_loadstring(L, code), 0);
             lua_pushinteger(L, seed);
             lua_call(L, 1, 2);
         }
-        nl_umsg *m = pack(A->L, 1, 1, 1, NULL);
-        lua_insert(B->L, 1); /* same, value */
-        cr_assert_eq(nl_umsg_unpack(B->L, m), 1);
-        nl_umsg_free(m);
-        lua_call(B->L, 2, 1);
-        cr_assert(lua_toboolean(B->L, -1));
+        nl_packet *m = pack(A->vm.L, 1, 1, 1, NULL);
+        lua_insert(B->vm.L, 1); /* same, value */
+        cr_assert_eq(nl_packet_unpack(B->vm.L, m), 1);
+        nl_packet_free(m);
+        lua_call(B->vm.L, 2, 1);
+        cr_assert(lua_toboolean(B->vm.L, -1));
     }
 }

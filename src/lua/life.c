@@ -1,0 +1,447 @@
+/* life.c - life of a context that runs Lua: creation, main chunk, end; see life.h */
+#include "lua/life.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "lua/api/lsock.h"
+#include "lua/api/modules.h"
+#include "lua/load/jit_lib.h"
+#include "lua/load/libs.h"
+#include "lua/msg/bufobj.h"
+#include "lua/msg/inbox.h"
+#include "lua/run/interrupt.h"
+#include "lua/vm/chunk.h"
+#include "lua/vm/jit.h"
+
+#define MAIN "nl.main" /* in the registry of the first state: its main function, until it starts */
+
+/* What a context needs at its start. */
+struct nl_lua_boot {
+    nl_chunk *chunk;
+    nl_packet *args;
+    const nl_lua_options *options; /* the first context: its arguments, and what to run before the script */
+};
+
+static void boot_free(nl_lctx *lc)
+{
+    struct nl_lua_boot *b = lc->boot;
+    if (b) {
+        nl_chunk_release(b->chunk);
+        if (b->args) {
+            nl_packet_free(b->args);
+        }
+        nl_free(b);
+        lc->boot = NULL;
+    }
+}
+
+/* ------------------------------------------------------------------ start */
+
+/* The main function for -e and -l: each in turn, then the script. */
+static const char sequence[] = "local parts, script = ...\n"
+                               "return function(...)\n"
+                               "  for i = 1, #parts do parts[i][1](parts[i][2]) end\n"
+                               "  if script then return script(...) end\n"
+                               "end\n";
+
+/* Pushes {function, argument} for one -e or -l. */
+static int push_part(lua_State *L, const char *o)
+{
+    nl_chunk *c;
+    lua_createtable(L, 2, 0);
+    if (*o == 'l') {
+        nl_libs_open(L, NL_LIB_PACKAGE);
+        lua_getglobal(L, "require");
+        lua_pushstring(L, o + 1);
+        lua_rawseti(L, -3, 2);
+    } else {
+        int err = nl_chunk_from_text(&c, L, o + 1, strlen(o + 1), "=(command line)");
+        err = err ? err : nl_libs_load_chunk(c, L) ? -NL_ESYNTAX : 0;
+        if (err) {
+            lua_remove(L, -2);
+            return err;
+        }
+        nl_chunk_release(c);
+    }
+    lua_rawseti(L, -2, 1);
+    return 0;
+}
+
+/* With the script's function (or nil) on top: replaces it by one that runs -e and -l first. */
+static int push_sequence(lua_State *L, const nl_lua_options *o)
+{
+    int script = lua_gettop(L);
+    luaL_loadbuffer(L, sequence, sizeof sequence - 1, "=[nl-jit]");
+    lua_createtable(L, o->nchunks, 0);
+    for (int i = 0; i < o->nchunks; i++) {
+        int err = push_part(L, o->chunks[i]);
+        if (err) {
+            return err;
+        }
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_pushvalue(L, script);
+    lua_call(L, 2, 1);
+    lua_replace(L, script);
+    return 0;
+}
+
+/* (lctx, co): pushes the main function and its arguments on co's stack. */
+static int prepare(lua_State *M)
+{
+    nl_lctx *lc = lua_touserdata(M, 1);
+    lua_State *L = lua_tothread(M, 2);
+    struct nl_lua_boot *b = lc->boot;
+    if (b->options) {
+        const nl_lua_options *o = b->options;
+        nl_context_set_self(M);
+        lua_getfield(M, LUA_REGISTRYINDEX, MAIN); /* from nl_lua_start */
+        lua_xmove(M, L, 1);
+        lua_pushnil(M);
+        lua_setfield(M, LUA_REGISTRYINDEX, MAIN);
+        luaL_checkstack(L, o->argc + 1, "too many arguments");
+        for (int i = o->script_index + 1; i < o->argc; i++) {
+            lua_pushstring(L, o->argv[i]);
+        }
+        return 0;
+    }
+    if (nl_libs_load_chunk(b->chunk, M) != 0) {
+        return lua_error(M);
+    }
+    lua_xmove(M, L, 1);
+    if (b->args) {
+        nl_packet_unpack(L, b->args);
+    }
+    return 0;
+}
+
+static int prepare_state(lua_State *L)
+{
+    nl_refs_new(&nl_lctx_of(L)->refs, L);
+    nl_libs_open_base(L);
+    return 0;
+}
+
+static int open_state(nl_lctx *lc)
+{
+    int err = nl_state_open(&lc->vm, lc->memory, prepare_state);
+    if (!err && !lc->first &&
+        nl_jit_lib_apply_options(lc->vm.L) != 0) { /* the first one's failure is nl_lua_start's to tell */
+        nl_log(lc->name, "%s", lua_tostring(lc->vm.L, -1));
+        lua_settop(lc->vm.L, 0);
+    }
+    if (!err) {
+        atomic_store_explicit(&lc->poke, lc->vm.L, memory_order_release);
+    }
+    return err;
+}
+
+/* Libraries in which finalizers may hang that no userdata shows: of C data, of machine code. */
+static void close_state(nl_lctx *lc)
+{
+    atomic_store(&lc->poke, NULL);
+    nl_state_close(&lc->vm, lc->libs.open & (NL_LIB_FFI | NL_LIB_JIT));
+    nl_refs_free(lc->refs);
+    lc->refs = NULL;
+}
+
+static void lctx_start(nl_ctx *c)
+{
+    nl_lctx *lc = (nl_lctx *)c;
+    if (!lc->vm.L && open_state(lc) != 0) {
+        nl_log(lc->name, "no memory for a Lua state");
+        nl_lctx_main_failed(lc, "error: not enough memory");
+        return;
+    }
+    lua_State *M = lc->vm.L;
+    nl_co *co = nl_co_get(lc);
+    co->main = true;
+    lua_pushcfunction(M, prepare);
+    lua_pushlightuserdata(M, lc);
+    nl_ref_push(lc, M, co->ref);
+    if (lua_pcall(M, 2, 0, 0) != 0) {
+        nl_log(lc->name, "%s", lua_tostring(M, -1));
+        nl_lctx_main_failed(lc, "error: cannot start");
+        return;
+    }
+    boot_free(lc);
+    lua_gc(M, LUA_GCRESTART, -1);
+    nl_co_run(co, lua_gettop(co->L) - 1);
+}
+
+/* ------------------------------------------------------------------ end */
+
+static bool lctx_idle(nl_ctx *c)
+{
+    return ((nl_lctx *)c)->alive > 0;
+}
+
+static void lctx_fini(nl_ctx *c, const char *reason)
+{
+    nl_lctx *lc = (nl_lctx *)c;
+    lc->dying = true;
+    nl_ltcp_close_all(lc);
+    close_state(lc);
+    nl_inbox_end(lc, reason);
+}
+
+static void lctx_free(nl_ctx *c)
+{
+    nl_lctx *lc = (nl_lctx *)c;
+    boot_free(lc);
+    nl_ltimers_free(lc);
+    nl_wait_free_all(lc);
+    nl_co_free_all(lc);
+    nl_inbox_free(lc);
+    nl_heap_free(lc->memory);
+}
+
+static const char *lctx_name(const nl_ctx *c)
+{
+    return ((const nl_lctx *)c)->name;
+}
+
+static const char *state_name(const nl_state *s)
+{
+    return nl_container_of((nl_state *)s, nl_lctx, vm)->name;
+}
+
+static const nl_ctx_ops lctx_ops = {
+    .start = lctx_start,
+    .idle = lctx_idle,
+    .fini = lctx_fini,
+    .free = lctx_free,
+    .name = lctx_name,
+    .slow = nl_interrupt_slow,
+};
+
+/* ------------------------------------------------------------------ creation */
+
+static nl_lctx *lctx_new(const char *name, const char *file)
+{
+    nl_heap *memory = nl_heap_new(NULL, sizeof(nl_lctx));
+    if (!memory) {
+        return NULL;
+    }
+    nl_lctx *lc = nl_heap_owner(memory);
+    nl_heap_set_owner(memory, &lc->vm);
+    lc->memory = memory;
+    lc->vm.name = state_name;
+    nl_ctx_init(&lc->ctx, &lctx_ops);
+    lc->ctx.on_timer = nl_lctx_on_timer;
+    nl_list_init(&lc->all_co);
+    nl_list_init(&lc->callbacks);
+    nl_list_init(&lc->objects.sockets);
+    lc->name = nl_heap_strdup(memory, name);
+    lc->file = file ? nl_heap_strdup(memory, file) : NULL;
+    if (!lc->name || (file && !lc->file)) {
+        nl_heap_free(memory);
+        return NULL;
+    }
+    lc->boot = nl_calloc(sizeof *lc->boot);
+    nl_inbox_init(lc);
+    return lc;
+}
+
+static bool is_absolute(const char *path)
+{
+    return path[0] == '/' || (path[0] && path[1] == ':') || path[0] == '\\';
+}
+
+/* file beside the parent's own, or NULL. */
+static char *beside(const nl_lctx *parent, const char *file)
+{
+    if (is_absolute(file) || !parent->file) {
+        return NULL;
+    }
+    const char *slash = strrchr(parent->file, '/');
+#ifdef _WIN32
+    const char *back = strrchr(parent->file, '\\');
+    slash = back > slash ? back : slash;
+#endif
+    if (!slash) {
+        return NULL; /* that is the working directory */
+    }
+    size_t dir = (size_t)(slash - parent->file) + 1, n = strlen(file);
+    char *path = nl_malloc(dir + n + 1);
+    memcpy(path, parent->file, dir);
+    memcpy(path + dir, file, n + 1);
+    return path;
+}
+
+static int create(uint64_t *handle, lua_State *L, nl_lctx *parent, const char *file, const char *name,
+                  nl_packet *args)
+{
+    nl_chunk *chunk = NULL;
+    char *other = NULL;
+    int err = nl_chunk_get(&chunk, L, file);
+    if (err == -ENOENT && (other = beside(parent, file))) {
+        err = nl_chunk_get(&chunk, L, other);
+    }
+    if (err == -NL_ESYNTAX) {
+        nl_log(parent->name, "%s", lua_tostring(L, -1));
+        lua_pop(L, 1);
+    }
+    nl_lctx *lc = err ? NULL : lctx_new(name, other ? other : file);
+    if (lc) {
+        lc->parent = parent->ctx.slot.id;
+        lc->boot->chunk = chunk;
+        lc->boot->args = args;
+        err = nl_ctx_start(&lc->ctx);
+        if (!err) {
+            *handle = lc->ctx.slot.id;
+        } else {
+            lctx_free(&lc->ctx);
+        }
+    } else {
+        err = err ? err : -ENOMEM;
+        nl_chunk_release(chunk);
+        if (args) {
+            nl_packet_free(args);
+        }
+    }
+    nl_free(other);
+    return err;
+}
+
+/* ------------------------------------------------------------------ the first context */
+
+static const char *script_of(const nl_lua_options *o)
+{
+    return o->script_index < o->argc ? o->argv[o->script_index] : NULL;
+}
+
+/* The table arg: the script's name at 0, its arguments from 1 on, what stands before it below 0. */
+static void set_arg(lua_State *L, const nl_lua_options *o)
+{
+    lua_createtable(L, o->argc - o->script_index, o->script_index + 1);
+    for (int i = 0; i < o->argc; i++) {
+        lua_pushstring(L, o->argv[i]);
+        lua_rawseti(L, -2, i - o->script_index);
+    }
+    lua_setglobal(L, "arg");
+}
+
+/* Pushes the script's function, or nil for none.  0 or -errno, -NL_ESYNTAX with the message on top. */
+static int push_script(lua_State *L, const char *file)
+{
+    nl_chunk *c;
+    int err;
+    if (!file) {
+        lua_pushnil(L);
+        return 0;
+    }
+    if (strcmp(file, "-") == 0) {
+        char *text;
+        size_t len;
+        err = nl_read_file(NULL, &text, &len);
+        if (!err) {
+            err = nl_chunk_from_text(&c, L, text, len, "=stdin");
+            nl_free(text);
+        }
+    } else {
+        err = nl_chunk_get(&c, L, file);
+    }
+    if (!err) {
+        err = nl_libs_load_chunk(c, L) ? -NL_ESYNTAX : 0;
+        nl_chunk_release(c);
+    }
+    return err;
+}
+
+/* (options): leaves the main function in the registry. */
+static int load_first(lua_State *L)
+{
+    const nl_lua_options *o = lua_touserdata(L, 1);
+    if (nl_jit_lib_apply_options(L) != 0) {
+        return lua_error(L);
+    }
+    lua_settop(L, 0);
+    set_arg(L, o);
+    int err = push_script(L, script_of(o));
+    if (!err && o->nchunks) {
+        err = push_sequence(L, o);
+    }
+    if (err == -NL_ESYNTAX) {
+        return lua_error(L);
+    }
+    if (err) {
+        return luaL_error(L, "cannot open %s: %s", script_of(o), nl_strerror(-err));
+    }
+    lua_setfield(L, LUA_REGISTRYINDEX, MAIN);
+    return 0;
+}
+
+static char *first_name(const nl_lua_options *o)
+{
+    size_t n = 1;
+    for (int i = o->script_index; i < o->argc; i++) {
+        n += strlen(o->argv[i]) + 1;
+    }
+    char *name = nl_calloc(n);
+    size_t at = 0;
+    for (int i = o->script_index; i < o->argc; i++) {
+        at += (size_t)snprintf(name + at, n - at, "%s%s", i > o->script_index ? " " : "", o->argv[i]);
+    }
+    return name;
+}
+
+static const nl_module modules[] = {
+    {NL_LIB_CONTEXT, "context", luaopen_nl_context, nl_context_push_field, NULL},
+    {NL_LIB_TCP, "tcp", luaopen_nl_tcp, NULL, NULL},
+    {NL_LIB_TIMER, "timer", luaopen_nl_timer, nl_timer_push_field, NULL},
+    {NL_LIB_BUFFER, "buffer", luaopen_nl_buffer, NULL, NULL},
+    {NL_LIB_OS, "os", NULL, NULL, nl_os_extend},
+    {0, NULL, NULL, NULL, NULL},
+};
+
+/* Hands the rooms below what they call in those above. */
+static void register_rooms(void)
+{
+    nl_jit_set_opener(nl_jit_lib_open_hidden);
+    nl_bufobj_set_opener(luaopen_nl_buffer);
+    nl_context_set_creator(create);
+    nl_libs_register(modules);
+}
+
+int nl_lua_start(const nl_lua_options *o)
+{
+    register_rooms();
+    nl_jit_lib_set_options(o->jit, o->njit);
+    const char *script = script_of(o);
+    char *name = script ? first_name(o) : nl_strdup("(command line)");
+    nl_lctx *lc = lctx_new(name, script && strcmp(script, "-") != 0 ? script : NULL);
+    nl_free(name);
+    if (!lc) {
+        fprintf(stderr, "nl-jit: no memory for a context\n");
+        return 1;
+    }
+    lc->first = true;
+    lc->boot->options = o;
+    const char *why = "no memory for a Lua state";
+    int err = open_state(lc);
+    if (!err) {
+        err = lua_cpcall(lc->vm.L, load_first, (void *)o);
+        why = lua_tostring(lc->vm.L, -1);
+    }
+    if (!err) {
+        err = nl_ctx_start(&lc->ctx);
+        why = nl_strerror(-err);
+    }
+    if (err) {
+        fprintf(stderr, "nl-jit: %s\n", why ? why : "?");
+        close_state(lc);
+        lctx_free(&lc->ctx);
+        return 1;
+    }
+    return 0;
+}
+
+void nl_lua_fini(void)
+{
+    nl_chunk_cache_free();
+}

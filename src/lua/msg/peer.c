@@ -1,0 +1,351 @@
+/* peer.c - other contexts and their ends, and one's own end; see inbox.h */
+#include <string.h>
+
+#include "base/alloc.h"
+#include "lua/msg/inbox.h"
+
+int nl_check_handle(lua_State *L, int arg, uint64_t *handle)
+{
+    if (nl_likely(lua_type(L, arg) == LUA_TNUMBER)) {
+        lua_Number n = lua_tonumber(L, arg);
+        *handle = nl_likely(n >= 1 && n < 9007199254740992.0) ? (uint64_t)n : 0;
+        return nl_likely(*handle && (lua_Number)*handle == n) ? 0 : NL_ENOCONTEXT;
+    }
+    if (lua_type(L, arg) == LUA_TSTRING) {
+        size_t len;
+        const char *name = lua_tolstring(L, arg, &len);
+        *handle = nl_name_lookup(name, len);
+        return *handle ? 0 : NL_ENOCONTEXT;
+    }
+    *handle = 0;
+    luaL_typerror(L, arg, "handle or name");
+    return 0;
+}
+
+/* ------------------------------------------------------------------ the table */
+
+static inline uint32_t bucket_of(const nl_inbox *ms, uint64_t handle)
+{
+    return (uint32_t)(handle * 0x9e3779b97f4a7c15u >> 40) & (ms->nbuckets - 1);
+}
+
+nl_peer *nl_peer_find(nl_inbox *ms, uint64_t handle)
+{
+    if (nl_likely(ms->last && ms->last->handle == handle)) {
+        return ms->last;
+    }
+    if (!ms->nbuckets) {
+        return NULL;
+    }
+    nl_peer *p = ms->buckets[bucket_of(ms, handle)];
+    while (p && p->handle != handle) {
+        p = p->next;
+    }
+    ms->last = p ? p : ms->last;
+    return p;
+}
+
+static void grow(nl_inbox *ms)
+{
+    uint32_t n = ms->nbuckets;
+    nl_peer **old = ms->buckets;
+    ms->nbuckets = n ? 4 * n : 4;
+    ms->buckets = nl_calloc(ms->nbuckets * sizeof(void *));
+    for (uint32_t i = 0; i < n; i++) {
+        for (nl_peer *p = old[i], *next; p; p = next) {
+            next = p->next;
+            nl_peer **b = &ms->buckets[bucket_of(ms, p->handle)];
+            p->next = *b;
+            *b = p;
+        }
+    }
+    nl_free(old);
+}
+
+static void peer_init(nl_peer *p)
+{
+    memset(p, 0, sizeof *p);
+    nl_list_init(&p->receivers);
+    nl_list_init(&p->queries);
+    nl_list_init(&p->enders);
+}
+
+nl_peer *nl_peer_get(nl_inbox *ms, uint64_t handle)
+{
+    nl_peer *p = nl_peer_find(ms, handle);
+    if (p) {
+        return p;
+    }
+    if (ms->npeers >= ms->nbuckets) {
+        grow(ms);
+    }
+    p = nl_pool_alloc(sizeof *p);
+    peer_init(p);
+    p->handle = handle;
+    nl_peer **b = &ms->buckets[bucket_of(ms, handle)];
+    p->next = *b;
+    *b = p;
+    ms->npeers++;
+    ms->last = p;
+    return p;
+}
+
+/* Takes it out of the table; the memory stays. */
+static void peer_remove(nl_inbox *ms, nl_peer *p)
+{
+    nl_peer **b = &ms->buckets[bucket_of(ms, p->handle)];
+    while (*b != p) {
+        b = &(*b)->next;
+    }
+    *b = p->next;
+    ms->npeers--;
+    if (ms->last == p) {
+        ms->last = NULL;
+    }
+}
+
+/* ------------------------------------------------------------------ the end of a peer */
+
+/* "Tell me of your end" on the way there, then "I have ended" on the way back. */
+typedef struct nl_peer_ended {
+    nl_msg msg;
+    uint64_t who; /* ends */
+    uint64_t to;  /* wants to know */
+    uint32_t size;
+    char reason[];
+} nl_peer_ended;
+
+static const nl_msg_ops watch_ops, ended_ops;
+
+static nl_peer_ended *ended_new(uint64_t who, uint64_t to, const char *reason)
+{
+    size_t n = strlen(reason), size = sizeof(nl_peer_ended) + n + 1;
+    nl_peer_ended *e = nl_pool_alloc(size);
+    e->who = who;
+    e->to = to;
+    e->size = (uint32_t)size;
+    memcpy(e->reason, reason, n + 1);
+    return e;
+}
+
+static void ended_free(nl_msg *m)
+{
+    nl_pool_free(m, ((nl_peer_ended *)m)->size);
+}
+
+/* For who has ended already: what is still known of it. */
+static nl_peer_ended *ended_late(uint64_t who, uint64_t to)
+{
+    char reason[512] = "exit";
+    nl_ctx_obituary(who, reason, sizeof reason);
+    nl_peer_ended *e = ended_new(who, to, reason);
+    e->msg.ops = &ended_ops;
+    return e;
+}
+
+static void watch_run(nl_ctx *c, nl_msg *m)
+{
+    nl_watcher_add((nl_lctx *)c, ((nl_peer_ended *)m)->to);
+    ended_free(m);
+}
+
+/* It came too late. */
+static void watch_drop(nl_msg *m)
+{
+    nl_peer_ended *w = (nl_peer_ended *)m, *e = ended_late(w->who, w->to);
+    if (nl_ctx_send(e->to, &e->msg) != 0) {
+        ended_free(&e->msg);
+    }
+    ended_free(m);
+}
+
+/* recv(h): what it has sent is used up, else nobody would wait. */
+static void end_receivers(nl_lctx *lc, nl_peer *p)
+{
+    nl_list *node;
+    while ((node = nl_list_pop_front(&p->receivers))) {
+        lc->inbox->nfrom--;
+        nl_wait_fail(lc, nl_container_of(node, nl_wait, node), NL_ENOCONTEXT);
+    }
+    nl_wait *w = p->callback;
+    if (w) {
+        p->callback = NULL;
+        lc->inbox->nfrom--;
+        w->continuous = false;
+        nl_wait_fail(lc, w, NL_ENOCONTEXT);
+    }
+}
+
+static void ended_run(nl_ctx *c, nl_msg *m)
+{
+    nl_lctx *lc = (nl_lctx *)c;
+    nl_peer_ended *e = (nl_peer_ended *)m;
+    nl_peer *p = nl_peer_find(lc->inbox, e->who);
+    if (p) {
+        /* Out of the table first: what Lua asks of this handle from now on is asked of one that is gone. */
+        peer_remove(lc->inbox, p);
+        lc->inbox->ended_peer = p;
+        lc->in_fanout = true;
+        nl_list *node;
+        while (!lc->dying && (node = nl_list_pop_front(&p->queries))) {
+            nl_wait *w = nl_container_of(node, nl_wait, node);
+            nl_session_free(lc->inbox, w);
+            nl_wait_fail(lc, w, NL_ENOREPLY);
+        }
+        if (!lc->dying) {
+            end_receivers(lc, p);
+        }
+        while (!lc->dying && (node = nl_list_pop_front(&p->enders))) {
+            nl_wait *w = nl_container_of(node, nl_wait, node);
+            lua_State *L = nl_wait_begin(lc, w);
+            lua_pushboolean(L, 1);
+            lua_pushnumber(L, 0);
+            if (w->co) {
+                lua_pushstring(L, e->reason);
+            }
+            nl_wait_end(lc, w, w->co ? 3 : 2);
+        }
+        lc->in_fanout = false;
+        lc->inbox->ended_peer = NULL;
+        nl_pool_free(p, sizeof *p);
+    }
+    ended_free(m);
+}
+
+static const nl_msg_ops watch_ops = {watch_run, watch_drop};
+static const nl_msg_ops ended_ops = {ended_run, ended_free};
+
+void nl_peer_watch(nl_lctx *lc, nl_peer *p)
+{
+    uint64_t self = lc->ctx.slot.id;
+    if (nl_likely(p->watching) || p->handle == self) {
+        return;
+    }
+    p->watching = true;
+    nl_ctx *target = nl_ctx_find(p->handle);
+    if (target) {
+        nl_peer_ended *e = ended_new(p->handle, self, "");
+        e->msg.ops = &watch_ops;
+        nl_ctx_post(target, &e->msg);
+    } else {
+        nl_ctx_post(&lc->ctx, &ended_late(p->handle, self)->msg);
+    }
+}
+
+void nl_watcher_add(nl_lctx *lc, uint64_t handle)
+{
+    nl_inbox *ms = lc->inbox;
+    if (ms->nwatchers == ms->watchers_cap) {
+        uint32_t n = 0;
+        for (uint32_t i = 0; i < ms->nwatchers; i++) {
+            if (nl_ctx_find(ms->watchers[i])) {
+                ms->watchers[n++] = ms->watchers[i];
+            }
+        }
+        ms->nwatchers = n;
+        if (n > ms->watchers_cap / 2 || !n) {
+            ms->watchers_cap = ms->watchers_cap ? 2 * ms->watchers_cap : 2;
+            ms->watchers = nl_realloc(ms->watchers, ms->watchers_cap * sizeof *ms->watchers);
+        }
+    }
+    ms->watchers[ms->nwatchers++] = handle;
+}
+
+/* ------------------------------------------------------------------ context.wait */
+
+/* (handle[, timeout[, callback]]) */
+int nl_context_wait(lua_State *L)
+{
+    nl_lctx *lc = nl_lctx_of(L);
+    if (lua_isfunction(L, 2) && lua_isnoneornil(L, 3)) {
+        lua_settop(L, 2);
+        lua_pushnil(L);
+        lua_insert(L, 2);
+    }
+    bool callback = !lua_isnoneornil(L, 3);
+    if (callback) {
+        luaL_checktype(L, 3, LUA_TFUNCTION);
+    }
+    double timeout = nl_opt_seconds(L, 2);
+    uint64_t handle;
+    int err = nl_check_handle(L, 1, &handle);
+    luaL_argcheck(L, err || handle != lc->ctx.slot.id, 1, "a context cannot wait for its own end");
+    if (!callback) {
+        nl_block_check(L);
+        if (err) {
+            return nl_push_err(L, err);
+        }
+    }
+    nl_wait *w = callback ? nl_wait_callback(L, NL_WAIT_CTX, 3, 1, 2) : nl_block_wait(L, NL_WAIT_CTX);
+    if (err) {
+        nl_wait_later(lc, w, err);
+    } else {
+        nl_peer *p = nl_peer_get(lc->inbox, handle);
+        nl_peer_watch(lc, p);
+        nl_list_push_back(&p->enders, &w->node);
+        if (timeout >= 0) {
+            nl_wait_arm(lc, w, timeout);
+        }
+    }
+    lua_pushboolean(L, 1);
+    return callback ? 1 : nl_park(L);
+}
+
+/* ------------------------------------------------------------------ life */
+
+void nl_inbox_init(nl_lctx *lc)
+{
+    nl_inbox *ms = nl_pool_alloc(sizeof *ms);
+    memset(ms, 0, sizeof *ms);
+    peer_init(&ms->any);
+    lc->inbox = ms;
+}
+
+static void refuse_all(nl_packet *m)
+{
+    for (nl_packet *next; m; m = next) {
+        next = (nl_packet *)atomic_load_explicit(&m->msg.next, memory_order_relaxed);
+        nl_packet_refuse(m);
+    }
+}
+
+void nl_inbox_end(nl_lctx *lc, const char *reason)
+{
+    nl_inbox *ms = lc->inbox;
+    refuse_all(ms->reserved);
+    refuse_all(ms->first);
+    ms->reserved = ms->first = ms->end = NULL;
+    for (uint32_t i = 0; i < ms->nwatchers; i++) {
+        nl_peer_ended *e = ended_new(lc->ctx.slot.id, ms->watchers[i], reason ? reason : "exit");
+        e->msg.ops = &ended_ops;
+        nl_ctx *c = nl_ctx_find(e->to);
+        if (c) {
+            nl_ctx_post(c, &e->msg);
+        } else {
+            ended_free(&e->msg);
+        }
+    }
+}
+
+void nl_inbox_free(nl_lctx *lc)
+{
+    nl_inbox *ms = lc->inbox;
+    refuse_all(ms->reserved);
+    refuse_all(ms->first);
+    for (uint32_t i = 0; i < ms->nbuckets; i++) {
+        for (nl_peer *p = ms->buckets[i], *next; p; p = next) {
+            next = p->next;
+            nl_pool_free(p, sizeof *p);
+        }
+    }
+    if (ms->ended_peer) {
+        nl_pool_free(ms->ended_peer, sizeof *ms->ended_peer);
+    }
+    if (ms->spare) {
+        nl_packet_free(ms->spare);
+    }
+    nl_free(ms->buckets);
+    nl_free(ms->sessions);
+    nl_free(ms->watchers);
+    nl_pool_free(ms, sizeof *ms);
+}

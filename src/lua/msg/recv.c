@@ -1,0 +1,329 @@
+/* recv.c - context.recv and delivery; see inbox.h */
+#include "base/alloc.h"
+#include "lua/msg/inbox.h"
+
+/* ------------------------------------------------------------------ pending messages */
+
+static inline nl_packet *next_of(nl_packet *m)
+{
+    return (nl_packet *)atomic_load_explicit(&m->msg.next, memory_order_relaxed);
+}
+
+static inline void set_next(nl_packet *m, nl_packet *next)
+{
+    atomic_store_explicit(&m->msg.next, next ? &next->msg : NULL, memory_order_relaxed);
+}
+
+static void pending_add(nl_inbox *ms, nl_packet *m)
+{
+    set_next(m, NULL);
+    if (ms->end) {
+        set_next(ms->end, m);
+    } else {
+        ms->first = m;
+    }
+    ms->end = m;
+    ms->npending++;
+}
+
+static void pending_cut(nl_inbox *ms, nl_packet *before, nl_packet *m)
+{
+    if (before) {
+        set_next(before, next_of(m));
+    } else {
+        ms->first = next_of(m);
+    }
+    if (ms->end == m) {
+        ms->end = before;
+    }
+    ms->npending--;
+}
+
+/* Takes the oldest message from that sender (0: any) out, or NULL. */
+static nl_packet *pending_take(nl_inbox *ms, uint64_t from)
+{
+    nl_packet *before = NULL;
+    for (nl_packet *m = ms->first; m; before = m, m = next_of(m)) {
+        if (!from || m->from == from) {
+            pending_cut(ms, before, m);
+            return m;
+        }
+    }
+    return NULL;
+}
+
+/* ------------------------------------------------------------------ handing a message out */
+
+/* What stands on top, extra values, goes behind the first of the n values in front of it. */
+static void behind_first(lua_State *L, int n, int extra)
+{
+    int at = lua_gettop(L) - extra - n + 2;
+    for (int i = 0; i < extra; i++) {
+        lua_insert(L, at);
+    }
+}
+
+/* Of a callback: its function (0), the handle as given (1). */
+static inline void push_kept(nl_lctx *lc, lua_State *L, nl_wait *callback, int i)
+{
+    nl_peer *p = callback->owner;
+    if (nl_unlikely(callback->freed) || !nl_lua_pushheld(L, &p->held[i])) {
+        nl_ref_push(lc, L, callback->fn + i);
+    }
+}
+
+/* true, data, sender, session, data2… for a coroutine; a callback gets the handle of its call behind the session. */
+static inline int push_message(lua_State *L, nl_lctx *lc, nl_packet *m, nl_wait *callback)
+{
+    nl_lua_pushboolean(L, 1);
+    int n = nl_packet_unpack(L, m), extra = 2;
+    nl_lua_pushnumber(L, (lua_Number)m->from);
+    nl_lua_pushnumber(L, (lua_Number)m->session);
+    nl_packet_used(lc->inbox, m);
+    if (callback) {
+        push_kept(lc, L, callback, 1);
+        extra = 3;
+    }
+    if (nl_unlikely(n > 1)) {
+        behind_first(L, n, extra);
+    }
+    return 1 + n + extra;
+}
+
+static void hand_to_coroutine(nl_lctx *lc, nl_wait *w, nl_packet *m)
+{
+    lua_State *L = nl_wait_begin(lc, w);
+    nl_wait_end(lc, w, push_message(L, lc, m, NULL));
+}
+
+static inline void hand_out(nl_lctx *lc, nl_wait *w, nl_packet *m)
+{
+    if (w->co) {
+        hand_to_coroutine(lc, w, m);
+        return;
+    }
+    /* A callback stands in no queue and has no time-out, and it stays armed. */
+    nl_co *co = nl_co_get(lc);
+    push_kept(lc, co->L, w, 0);
+    /* Unpacking may run a finalizer of the script, and that may take the callback away: its memory stays until here. */
+    w->posted = true;
+    int n = push_message(co->L, lc, m, w);
+    w->posted = false;
+    if (nl_unlikely(w->freed)) {
+        nl_list_remove(&w->all);
+        nl_pool_free(w, sizeof *w);
+    }
+    nl_co_run(co, n);
+}
+
+/* Who gets a message from that sender: a coroutine in recv(from), its callback, the same of recv(0). */
+static inline nl_wait *receiver_of(nl_inbox *ms, uint64_t from)
+{
+    if (nl_unlikely(ms->nfrom)) {
+        nl_peer *p = nl_peer_find(ms, from);
+        if (p && !nl_list_empty(&p->receivers)) {
+            return nl_container_of(p->receivers.next, nl_wait, node);
+        }
+        if (p && p->callback) {
+            return p->callback;
+        }
+    }
+    if (!nl_list_empty(&ms->any.receivers)) {
+        return nl_container_of(ms->any.receivers.next, nl_wait, node);
+    }
+    return ms->any.callback;
+}
+
+static inline void left_queue(nl_inbox *ms, nl_wait *w)
+{
+    if (w->co && w->owner != &ms->any) {
+        ms->nfrom--;
+    }
+}
+
+void nl_deliver(nl_lctx *lc, nl_packet *m)
+{
+    nl_inbox *ms = lc->inbox;
+    nl_wait *w = receiver_of(ms, m->from);
+    if (nl_likely(w != NULL)) {
+        left_queue(ms, w);
+        hand_out(lc, w, m);
+    } else {
+        pending_add(ms, m);
+    }
+}
+
+/* A callback was set: gives it what is pending, message by message, before the mailbox goes on. */
+static void drain_run(nl_ctx *c, nl_msg *msg)
+{
+    (void)msg;
+    nl_lctx *lc = (nl_lctx *)c;
+    nl_inbox *ms = lc->inbox;
+    ms->draining = false;
+    nl_packet *before = NULL;
+    for (nl_packet *m = ms->first; m; before = m, m = next_of(m)) {
+        nl_wait *w = receiver_of(ms, m->from);
+        if (w) {
+            pending_cut(ms, before, m);
+            ms->draining = true;
+            nl_ctx_defer(c, &ms->drain);
+            left_queue(ms, w);
+            hand_out(lc, w, m);
+            return;
+        }
+    }
+}
+
+static void drain_drop(nl_msg *m)
+{
+    (void)m;
+}
+
+static const nl_msg_ops drain_ops = {drain_run, drain_drop};
+
+static void drain_later(nl_lctx *lc)
+{
+    nl_inbox *ms = lc->inbox;
+    if (ms->first && !ms->draining) {
+        ms->draining = true;
+        ms->drain.ops = &drain_ops;
+        nl_ctx_defer(&lc->ctx, &ms->drain);
+    }
+}
+
+/* ------------------------------------------------------------------ recv(h): coroutines */
+
+static void recv_timeout(nl_lctx *lc, nl_wait *w)
+{
+    left_queue(lc->inbox, w);
+}
+
+/* A coroutine that always finds messages never suspends; when its share is used up it gets the message in a later turn. */
+static void held_run(nl_ctx *c, nl_msg *msg)
+{
+    nl_lctx *lc = (nl_lctx *)c;
+    nl_wait *w = nl_container_of(msg, nl_wait, later);
+    nl_packet *m = w->owner;
+    w->posted = false;
+    nl_packet *before = NULL;
+    for (nl_packet *h = lc->inbox->reserved; h != m; h = next_of(h)) {
+        before = h;
+    }
+    if (before) {
+        set_next(before, next_of(m));
+    } else {
+        lc->inbox->reserved = next_of(m);
+    }
+    hand_out(lc, w, m);
+}
+
+static const nl_msg_ops held_ops = {held_run, drain_drop};
+
+static int hold(lua_State *L, nl_lctx *lc, nl_packet *m)
+{
+    nl_wait *w = nl_block_wait(L, NL_WAIT_RECV);
+    set_next(m, lc->inbox->reserved);
+    lc->inbox->reserved = m;
+    w->owner = m;
+    w->posted = true;
+    w->later.ops = &held_ops;
+    nl_ctx_defer(&lc->ctx, &w->later); /* the share is used up, so that is in the next dispatch */
+    return nl_park(L);
+}
+
+static int recv_blocking(lua_State *L, nl_lctx *lc, uint64_t from, double timeout)
+{
+    nl_inbox *ms = lc->inbox;
+    nl_packet *m = pending_take(ms, from);
+    if (m) {
+        if (nl_ctx_should_yield(&lc->ctx)) {
+            return hold(L, lc, m);
+        }
+        nl_ctx_charge(&lc->ctx, 1, 0);
+        return push_message(L, lc, m, NULL);
+    }
+    nl_wait *w = nl_block_wait(L, NL_WAIT_RECV);
+    nl_peer *p = &ms->any;
+    if (from) {
+        p = nl_peer_get(ms, from);
+        nl_peer_watch(lc, p);
+        ms->nfrom++;
+    }
+    nl_list_push_back(&p->receivers, &w->node);
+    w->owner = p;
+    w->timeout = recv_timeout;
+    if (timeout >= 0) {
+        nl_wait_arm(lc, w, timeout);
+    }
+    return nl_park(L);
+}
+
+/* ------------------------------------------------------------------ recv(h): callbacks */
+
+static void remove_callback(nl_lctx *lc, nl_peer *p)
+{
+    if (p && p->callback) {
+        nl_wait_free(lc, p->callback);
+        p->callback = NULL;
+        lc->inbox->nfrom -= p != &lc->inbox->any;
+    }
+}
+
+static int recv_callback(lua_State *L, nl_lctx *lc, uint64_t from)
+{
+    nl_inbox *ms = lc->inbox;
+    nl_wait *w = nl_wait_callback(L, NL_WAIT_RECV, 2, 1, 1);
+    w->continuous = true;
+    w->key = from;
+    nl_peer *p = from ? nl_peer_get(ms, from) : &ms->any;
+    remove_callback(lc, p);
+    p->callback = w;
+    w->owner = p;
+    nl_lua_hold(L, 2, &p->held[0]);
+    nl_lua_hold(L, 1, &p->held[1]);
+    if (from) {
+        ms->nfrom++;
+        nl_peer_watch(lc, p);
+    }
+    drain_later(lc);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* (handle), (handle, timeout), (handle, callback), (handle, nil) */
+int nl_context_recv(lua_State *L)
+{
+    nl_lctx *lc = nl_lctx_of(L);
+    bool zero = lua_type(L, 1) == LUA_TNUMBER && lua_tonumber(L, 1) == 0;
+    uint64_t from = 0;
+    double timeout = -1;
+    switch (lua_type(L, 2)) {
+    case LUA_TNONE:
+        break;
+    case LUA_TNIL:
+        if (zero) {
+            remove_callback(lc, &lc->inbox->any);
+        } else if (nl_check_handle(L, 1, &from) == 0) {
+            remove_callback(lc, nl_peer_find(lc->inbox, from));
+        }
+        lua_pushboolean(L, 1);
+        return 1;
+    case LUA_TFUNCTION:
+        if (!zero) {
+            int err = nl_check_handle(L, 1, &from);
+            if (err) {
+                nl_wait_later(lc, nl_wait_callback(L, NL_WAIT_RECV, 2, 1, 1), err); /* key 0: from nobody */
+                lua_pushboolean(L, 1);
+                return 1;
+            }
+        }
+        return recv_callback(L, lc, from);
+    default:
+        timeout = nl_check_seconds(L, 2);
+        luaL_argcheck(L, lua_isnoneornil(L, 3), 3, "a call with a time-out takes no callback");
+        break;
+    }
+    int err = zero ? 0 : nl_check_handle(L, 1, &from);
+    nl_block_check(L);
+    return err ? nl_push_err(L, err) : recv_blocking(L, lc, from, timeout);
+}

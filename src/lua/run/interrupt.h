@@ -1,0 +1,20 @@
+/*
+ * interrupt.h - ending Lua code that runs, whatever it is wrapped in.
+ *
+ * Purpose: a context that is dying must not go on in a script; one that computes for long gets the JIT compiler.
+ * Threads: the one that runs the state; nl_interrupt_slow is the monitor's.
+ * Ownership: none.
+ */
+#ifndef NL_INTERRUPT_H
+#define NL_INTERRUPT_H
+
+#include "lua/run/lctx.h"
+
+/* return nl_leave(L): the context is dying; the calling Lua code never goes on. */
+int nl_leave(lua_State *L);
+/* The code that was to leave has left. */
+void nl_interrupt_over(nl_lctx *lc);
+/* From any thread, inside a qsbr section: the context has been running for long without a stop. */
+void nl_interrupt_slow(nl_ctx *c);
+
+#endif

@@ -1,0 +1,347 @@
+/* heap.c - see heap.h */
+#include "lua/vm/heap.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/span.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define PLAIN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define PLAIN 1
+#endif
+#endif
+#ifndef PLAIN
+#define PLAIN 0
+#endif
+
+/*
+ * Sizes: steps of 8 up to 128, then four to a doubling.  What LuaJIT makes is aligned to 8 bytes by its own allocator
+ * too; half of a new state's objects are strings, to which steps of 16 would add 6 bytes each.
+ */
+#define STEP 8
+#define STEP_MAX 128
+#define STEP_CLASSES (STEP_MAX / STEP)
+#define NCLASSES (STEP_CLASSES + 4 * 7 + 1)
+
+/* The first chunk holds the fixed parts of a state; the following ones are at most a sixteenth of what it has. */
+#define CHUNK_FIRST 16384
+#define CHUNK_SHARE 16
+
+typedef struct chunk {
+    struct chunk *next;
+    size_t size;
+} chunk;
+
+#define BIG_MAX ((size_t)1 << 39) /* no machine has that */
+
+/* Head of a block of malloc's. */
+typedef struct big {
+    struct big *next, *prev;
+} big;
+
+struct nl_heap {
+    void *owner; /* first: nl_heap_owner */
+    char *bump, *bump_end;
+    atomic_size_t used, held; /* written by the owner only, so plain loads and stores do */
+    bool deny, closing;
+    void *first; /* the block asked for first */
+    chunk *chunks;
+    big bigs;
+    void *free[NCLASSES];
+};
+
+static inline unsigned class_of(size_t n)
+{
+    if (nl_likely(n <= STEP_MAX)) {
+        return (unsigned)((n + STEP - 1) / STEP) - 1;
+    }
+    /* n - 1 = 1xx… in binary: its length and the two bits behind the first tell the class. */
+    size_t m = n - 1;
+    unsigned log = 63u - (unsigned)__builtin_clzll(m);
+    return STEP_CLASSES + 4 * (log - 7) + (unsigned)(m >> (log - 2) & 3);
+}
+
+static inline size_t class_size(unsigned c)
+{
+    if (nl_likely(c < STEP_CLASSES)) {
+        return ((size_t)c + 1) * STEP;
+    }
+    unsigned k = c - STEP_CLASSES;
+    return (5 + (size_t)k % 4) << (k / 4 + 5);
+}
+
+static inline void add(atomic_size_t *a, size_t n)
+{
+    atomic_store_explicit(a, atomic_load_explicit(a, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+/* ------------------------------------------------------------------ chunks */
+
+static inline size_t left(const nl_heap *s)
+{
+    return (size_t)(s->bump_end - s->bump);
+}
+
+/* Makes blocks of the bytes from p to end. */
+static void use_up(nl_heap *s, char *p, char *end)
+{
+    while (end - p >= STEP) {
+        unsigned c = class_of((size_t)(end - p));
+        if (c > 0 && class_size(c) > (size_t)(end - p)) {
+            c--;
+        }
+        *(void **)p = s->free[c];
+        s->free[c] = p;
+        p += class_size(c);
+    }
+}
+
+/* A block of n bytes from a new chunk.  What is cut next is the longer of what is left of that and of the old one. */
+static void *take_from_new(nl_heap *s, size_t n)
+{
+    size_t size = nl_span_size(n + sizeof(chunk)), held = nl_heap_held(s);
+    while (size < NL_SPAN_MAX && 2 * size <= held / CHUNK_SHARE) {
+        size *= 2;
+    }
+    chunk *c = nl_span_alloc(size);
+    if (!c) {
+        return NULL;
+    }
+    c->next = s->chunks;
+    c->size = size;
+    s->chunks = c;
+    add(&s->held, size);
+    char *p = (char *)(c + 1), *rest = p + n, *end = (char *)c + size;
+    if ((size_t)(end - rest) > left(s)) {
+        use_up(s, s->bump, s->bump_end);
+        s->bump = rest;
+        s->bump_end = end;
+    } else {
+        use_up(s, rest, end);
+    }
+    return p;
+}
+
+static void *take(nl_heap *s, unsigned c)
+{
+    void *p = s->free[c];
+    if (nl_likely(p != NULL)) {
+        s->free[c] = *(void **)p;
+        return p;
+    }
+    size_t n = class_size(c);
+    if (nl_unlikely(left(s) < n)) {
+        return take_from_new(s, n);
+    }
+    p = s->bump;
+    s->bump += n;
+    return p;
+}
+
+/* ------------------------------------------------------------------ big blocks */
+
+static void *big_alloc(nl_heap *s, size_t n)
+{
+    big *b = n < BIG_MAX ? nl_try_malloc(sizeof *b + n) : NULL;
+    if (!b) {
+        return NULL;
+    }
+    b->prev = &s->bigs;
+    b->next = s->bigs.next;
+    b->next->prev = b->prev->next = b;
+    add(&s->held, n + sizeof *b);
+    return b + 1;
+}
+
+static void big_free(nl_heap *s, void *p, size_t n)
+{
+    big *b = (big *)p - 1;
+    b->next->prev = b->prev;
+    b->prev->next = b->next;
+    add(&s->held, (size_t)0 - (n + sizeof *b));
+    nl_free(b);
+}
+
+/* ------------------------------------------------------------------ lua_Alloc */
+
+static inline bool is_big(size_t n)
+{
+    return PLAIN || n > NL_HEAP_BIG;
+}
+
+static void *get(nl_heap *s, size_t n)
+{
+    return nl_unlikely(is_big(n)) ? big_alloc(s, n) : take(s, class_of(n));
+}
+
+static void put(nl_heap *s, void *p, size_t n)
+{
+    if (nl_unlikely(is_big(n))) {
+        big_free(s, p, n);
+    } else if (nl_likely(!s->closing && p != s->first)) {
+        unsigned c = class_of(n);
+        *(void **)p = s->free[c];
+        s->free[c] = p;
+    }
+}
+
+/* The fixed part of a state, some 6 KB, is asked for first and given back last: no class need round it up. */
+static void *first_block(nl_heap *s, size_t n)
+{
+    size_t size = (n + STEP - 1) & ~(size_t)(STEP - 1);
+    if (is_big(n) || size > left(s)) {
+        return get(s, n);
+    }
+    s->first = s->bump;
+    s->bump += size;
+    return s->first;
+}
+
+static __attribute__((noinline)) void *alloc_slow(nl_heap *s, void *ptr, size_t osize, size_t nsize)
+{
+    if (nsize == 0) {
+        if (ptr) {
+            put(s, ptr, osize);
+            add(&s->used, (size_t)0 - osize);
+        }
+        return NULL;
+    }
+    if (nl_unlikely(s->deny && nsize > osize)) {
+        return NULL;
+    }
+    if (!ptr) {
+        void *p = s->first ? get(s, nsize) : first_block(s, nsize);
+        if (nl_likely(p != NULL)) {
+            add(&s->used, nsize);
+        }
+        return p;
+    }
+    if (!is_big(osize) && !is_big(nsize) && class_of(osize) == class_of(nsize) && ptr != s->first) {
+        add(&s->used, nsize - osize);
+        return ptr;
+    }
+    void *p = get(s, nsize);
+    if (nl_unlikely(!p)) {
+        return NULL;
+    }
+    memcpy(p, ptr, osize < nsize ? osize : nsize);
+    put(s, ptr, osize);
+    add(&s->used, nsize - osize);
+    return p;
+}
+
+/* Small blocks are made and given back all the time: that takes no call and no saved register. */
+void *nl_heap_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
+{
+    nl_heap *s = ud;
+    if (PLAIN) {
+        return alloc_slow(s, ptr, osize, nsize);
+    }
+    if (ptr) {
+        if (nsize == 0 && nl_likely(osize - 1 < STEP_MAX && !s->closing)) {
+            unsigned c = (unsigned)((osize - 1) / STEP);
+            *(void **)ptr = s->free[c];
+            s->free[c] = ptr;
+            add(&s->used, (size_t)0 - osize);
+            return NULL;
+        }
+    } else if (nl_likely(nsize - 1 < STEP_MAX && !s->deny)) {
+        unsigned c = (unsigned)((nsize - 1) / STEP);
+        char *p = s->free[c];
+        if (nl_likely(p != NULL)) {
+            s->free[c] = *(void **)p;
+            add(&s->used, nsize);
+            return p;
+        }
+        p = s->bump; /* a state that is just being made has nothing on its free lists */
+        if (nl_likely(left(s) >= (size_t)(c + 1) * STEP)) {
+            s->bump = p + (size_t)(c + 1) * STEP;
+            add(&s->used, nsize);
+            return p;
+        }
+    }
+    return alloc_slow(s, ptr, osize, nsize);
+}
+
+/* ------------------------------------------------------------------ the heap */
+
+static char *bump(nl_heap *s, size_t n, size_t align)
+{
+    char *p = s->bump + (-(uintptr_t)s->bump & (align - 1));
+    if (p > s->bump_end || (size_t)(s->bump_end - p) < n) {
+        return NULL;
+    }
+    s->bump = p + n;
+    return p;
+}
+
+nl_heap *nl_heap_new(void *owner, size_t owner_size)
+{
+    /* The heap's own struct stands at the start of the first chunk. */
+    chunk *c = nl_span_alloc(CHUNK_FIRST);
+    if (!c) {
+        return NULL;
+    }
+    nl_heap *s = (nl_heap *)(c + 1);
+    memset(s, 0, sizeof *s);
+    c->next = NULL;
+    c->size = CHUNK_FIRST;
+    s->chunks = c;
+    s->bump = (char *)(s + 1);
+    s->bump_end = (char *)c + CHUNK_FIRST;
+    s->owner = owner ? owner : memset(bump(s, owner_size, NL_CACHELINE), 0, owner_size);
+    s->bigs.next = s->bigs.prev = &s->bigs;
+    atomic_init(&s->used, 0);
+    atomic_init(&s->held, CHUNK_FIRST);
+    return s;
+}
+
+char *nl_heap_strdup(nl_heap *s, const char *text)
+{
+    size_t n = strlen(text) + 1;
+    char *p = n <= CHUNK_FIRST / 8 ? bump(s, n, 1) : NULL;
+    s->bump += -(uintptr_t)s->bump & (STEP - 1);
+    p = p ? p : big_alloc(s, n);
+    return p ? memcpy(p, text, n) : NULL;
+}
+
+void nl_heap_free(nl_heap *s)
+{
+    while (s->bigs.next != &s->bigs) {
+        big *b = s->bigs.next;
+        s->bigs.next = b->next;
+        nl_free(b);
+    }
+    for (chunk *c = s->chunks, *next; c; c = next) {
+        next = c->next; /* the last one is the first chunk, in which s lies */
+        nl_span_free(c);
+    }
+}
+
+void nl_heap_closing(nl_heap *s)
+{
+    s->closing = true;
+}
+
+void nl_heap_deny(nl_heap *s, bool deny)
+{
+    s->deny = deny;
+}
+
+size_t nl_heap_used(const nl_heap *s)
+{
+    return atomic_load_explicit(&((nl_heap *)s)->used, memory_order_relaxed);
+}
+
+size_t nl_heap_held(const nl_heap *s)
+{
+    return atomic_load_explicit(&((nl_heap *)s)->held, memory_order_relaxed);
+}
+
+void nl_heap_set_owner(nl_heap *s, void *owner)
+{
+    s->owner = owner;
+}

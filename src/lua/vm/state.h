@@ -1,0 +1,52 @@
+/*
+ * state.h - a Lua state with its heap: making and closing it.
+ *
+ * Purpose: knows LuaJIT and nothing of contexts.  A nl_state lies in whatever owns it (run/lctx.h).
+ * Threads: one at a time, the one that runs the state; heap_seen is for all.
+ * Ownership: the heap is its owner's to make before nl_state_open and to free after nl_state_close.
+ */
+#ifndef NL_STATE_H
+#define NL_STATE_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+#include "lua/vm/heap.h"
+#include "lua/vm/lj.h"
+
+typedef struct nl_state {
+    /* Every run of a coroutine looks at these. */
+    atomic_uchar jit; /* NL_JIT_* (jit.h); the monitor's thread has a look too */
+    bool jit_hidden;  /* the library jit is open for the runtime only */
+    bool jit_counted; /* it counts for NL_JIT_MAX */
+    bool closing;     /* nl_state_close is at work: only finalizers run, references are gone */
+    lua_State *L;     /* main thread: runs no script code, holds what is shared */
+
+    nl_heap *heap;                /* its allocator; NULL: LuaJIT's own, where pointers have 32 bits */
+    _Atomic(nl_heap *) heap_seen; /* the same, for figures that other threads read */
+    const char *(*name)(const struct nl_state *s); /* of its owner, for logs */
+} nl_state;
+
+/* Makes the state in heap, whose owner is s; calls prepare(L) protected.  0, or -ENOMEM. */
+int nl_state_open(nl_state *s, nl_heap *heap, lua_CFunction prepare);
+/*
+ * Closes it.  With finalizers false nothing outside of the heap hangs on the state, and closing it is left to the
+ * heap's end, unless userdata wait for finalizers.
+ */
+void nl_state_close(nl_state *s, bool finalizers);
+
+/* The same as nl_state_of for a state that has not our allocator. */
+nl_state *nl_state_of_slow(lua_State *L);
+/* The nl_state of a lua_State: the owner of its allocator. */
+static inline nl_state *nl_state_of(lua_State *L)
+{
+    void *ud;
+    lua_Alloc f = nl_lua_getallocf(L, &ud);
+    return nl_likely(f == nl_heap_alloc) ? nl_heap_owner(ud) : nl_state_of_slow(L);
+}
+
+/* Pushes the table of the library ffi, whether or not the script may see it; raises on failure. */
+void nl_state_push_ffi(lua_State *L);
+
+#endif
