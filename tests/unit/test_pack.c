@@ -316,6 +316,8 @@ Test(pack, memory_runs_out, .init = open_states, .fini = close_states)
     eval(A->vm.L, "return {id = 1, name = 'a name', pos = {1, 2, 3}, list = {{a = 'x'}, {b = 'y' .. 1}, "
                   "('z'):rep(50)}}");
     nl_packet *m = pack(A->vm.L, 1, 1, 1, NULL);
+    lua_pushlightuserdata(B->vm.L, &B->vm); /* the allocator does not say whose the state is */
+    lua_rawseti(B->vm.L, LUA_REGISTRYINDEX, NL_STATE_SELF);
     lua_setallocf(B->vm.L, failing_alloc, B->vm.heap);
     int failures = 0;
     for (int status = -1; status != 0; failures++) {

@@ -4,12 +4,9 @@
 #include "base/log.h"
 #include "lua/vm/jit.h"
 
-/* In the registry, where references (run/refs.c) and luaL_ref use numbers from 0 up. */
-#define SELF (-1)
-
 nl_state *nl_state_of_slow(lua_State *L)
 {
-    lua_rawgeti(L, LUA_REGISTRYINDEX, SELF);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, NL_STATE_SELF);
     nl_state *s = lua_touserdata(L, -1);
     lua_pop(L, 1);
     return s;
@@ -32,7 +29,7 @@ static int first_call(lua_State *L)
     if (s->heap) {
         lua_settop(L, 1);
     } else {
-        lua_rawseti(L, LUA_REGISTRYINDEX, SELF);
+        lua_rawseti(L, LUA_REGISTRYINDEX, NL_STATE_SELF);
     }
     lua_call(L, 0, 0);
     return 0;

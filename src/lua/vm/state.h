@@ -36,7 +36,8 @@ int nl_state_open(nl_state *s, nl_heap *heap, lua_CFunction prepare);
  */
 void nl_state_close(nl_state *s, bool finalizers);
 
-/* The same as nl_state_of for a state that has not our allocator. */
+/* The same as nl_state_of for a state that has not our allocator: from the registry, where references use numbers from 0 up. */
+#define NL_STATE_SELF (-1)
 nl_state *nl_state_of_slow(lua_State *L);
 /* The nl_state of a lua_State: the owner of its allocator. */
 static inline nl_state *nl_state_of(lua_State *L)
