@@ -8,22 +8,25 @@
 #define AHEAD 4096 /* how far producers may run ahead of the consumer */
 #define SIZE 64
 
-static nl_mailbox box;
+static struct {
+    nl_mailbox_in in;
+    nl_alignas_line nl_mailbox_out out;
+} box;
 static nl_msg msgs[BURST];
 
 static void setup(void)
 {
-    nl_mailbox_init(&box);
+    nl_mailbox_init(&box.in, &box.out);
 }
 
 /* One message there and idle again: what each half of a ping-pong costs. */
 static void ping(uint64_t n)
 {
     for (uint64_t i = 0; i < n; i++) {
-        bool idle = nl_mailbox_push(&box, &msgs[0]);
+        bool idle = nl_mailbox_push(&box.in, &msgs[0]);
         nl_assert(idle, "an empty mailbox is idle");
-        micro_keep(nl_mailbox_pop(&box));
-        idle = nl_mailbox_idle(&box);
+        micro_keep(nl_mailbox_pop(&box.in, &box.out));
+        idle = nl_mailbox_idle(&box.in, &box.out);
         nl_assert(idle, "an emptied mailbox goes idle");
     }
 }
@@ -32,10 +35,10 @@ static void burst(uint64_t n)
 {
     for (uint64_t done = 0; done < n; done += BURST) {
         for (unsigned i = 0; i < BURST; i++) {
-            nl_mailbox_push(&box, &msgs[i]);
+            nl_mailbox_push(&box.in, &msgs[i]);
         }
         for (unsigned i = 0; i < BURST; i++) {
-            nl_msg *m = nl_mailbox_pop(&box);
+            nl_msg *m = nl_mailbox_pop(&box.in, &box.out);
             nl_assert(m == &msgs[i], "messages come out in order");
         }
     }
@@ -50,7 +53,7 @@ static void produce(void *arg)
 {
     (void)arg;
     for (uint64_t i = 0; i < share; i++) {
-        nl_mailbox_push(&box, nl_pool_alloc(SIZE));
+        nl_mailbox_push(&box.in, nl_pool_alloc(SIZE));
         while (i % 256 == 0 && i > atomic_load_explicit(&taken, memory_order_relaxed) + AHEAD) {
             nl_thread_yield();
         }
@@ -68,7 +71,7 @@ static void from(unsigned producers, uint64_t n)
     }
     unsigned empty = 0;
     for (uint64_t got = 0; got < share * producers;) {
-        nl_msg *m = nl_mailbox_pop(&box);
+        nl_msg *m = nl_mailbox_pop(&box.in, &box.out);
         if (m) {
             nl_pool_free(m, SIZE);
             empty = 0;
@@ -81,7 +84,7 @@ static void from(unsigned producers, uint64_t n)
             nl_thread_yield(); /* the producer may be waiting for this processor */
         }
     }
-    nl_assert(nl_mailbox_idle(&box), "an emptied mailbox goes idle");
+    nl_assert(nl_mailbox_idle(&box.in, &box.out), "an emptied mailbox goes idle");
     for (unsigned i = 0; i < producers; i++) {
         nl_thread_join(t[i]);
     }

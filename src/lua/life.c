@@ -216,6 +216,7 @@ static const nl_ctx_ops lctx_ops = {
     .fini = lctx_fini,
     .free = lctx_free,
     .name = lctx_name,
+    .timer = nl_lctx_on_timer,
     .slow = nl_interrupt_slow,
 };
 
@@ -232,7 +233,6 @@ static nl_lctx *lctx_new(const char *name, const char *file)
     lc->memory = memory;
     lc->vm.name = state_name;
     nl_ctx_init(&lc->ctx, &lctx_ops);
-    lc->ctx.on_timer = nl_lctx_on_timer;
     nl_list_init(&lc->all_co);
     nl_list_init(&lc->callbacks);
     nl_list_init(&lc->objects.sockets);

@@ -32,16 +32,16 @@ static void free_socket(nl_tcp *s)
     nl_pool_free(s, sizeof(*s));
 }
 
-static void free_now(nl_grave *g)
+static void free_now(nl_limbo *g)
 {
-    free_socket(nl_container_of(g, nl_tcp, u.grave));
+    free_socket(nl_container_of(g, nl_tcp, u.limbo));
 }
 
 void nl_tcp_unref(nl_tcp *s)
 {
-    /* acq_rel: what every holder did with s comes before it is buried. */
+    /* acq_rel: what every holder did with s comes before it is retired. */
     if (atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) == 1) {
-        nl_bury(&s->u.grave, free_now);
+        nl_retire(&s->u.limbo, free_now);
     }
 }
 

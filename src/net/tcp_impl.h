@@ -15,7 +15,7 @@
  * closed), by the embedded message while it is posted, by a worker's list of dirty sockets and by a sweep
  * of deadlines.  The second and third are not counted while the owner's share is there: POSTED and
  * dirty say that they exist, and nl_tcp_close and finish() turn them into references: so the hot
- * paths count nothing.  The last reference buries the memory (qsbr.h), as others may have looked it up.
+ * paths count nothing.  The last reference retires the memory (qsbr.h), as others may have looked it up.
  */
 #ifndef NL_TCP_IMPL_H
 #define NL_TCP_IMPL_H
@@ -69,7 +69,7 @@ struct nl_tcp {
             nl_list node;
             int64_t since;
         } due;
-        nl_grave grave; /* once no reference is left */
+        nl_limbo limbo; /* once no reference is left */
     } u;
     uint16_t rerr; /* sticky (positive) error of reading, or of the connect */
     uint16_t home; /* worker whose reactor watches it; constant */

@@ -4,8 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "sched/names.h"
-#include "sched/worker.h"
+#include "sched/sched_impl.h"
 
 nl_ctx *nl_ctx_current(void)
 {
@@ -23,7 +22,7 @@ static void run_timers(nl_ctx *c, nl_msg *m)
     int64_t now = nl_now_ns();
     nl_timer *t;
     while (!c->ending && (t = nl_timers_pop_due(&c->timers, now))) {
-        c->on_timer(c, t);
+        c->ops->timer(c, t);
         nl_ctx_charge(c, 1, 0);
         if (nl_ctx_should_yield(c)) {
             break; /* the rest is still due: nl_dispatch arms it for at once */
@@ -60,13 +59,13 @@ void nl_ctx_init(nl_ctx *c, const nl_ctx_ops *ops)
 {
     memset(c, 0, sizeof *c);
     c->ops = ops;
-    nl_mailbox_init(&c->mbox);
+    nl_mailbox_init(&c->mail_in, &c->mail_out);
     nl_timers_init(&c->timers);
     nl_timer_init(&c->wake);
     atomic_init(&c->wake_worker, -1);
     c->timer_msg.ops = &timer_ops;
     c->kill_msg.ops = &kill_ops;
-    c->ahead = &start_msg;
+    c->resume_msg = &start_msg;
     c->home = -1;
 }
 
@@ -81,7 +80,7 @@ int nl_ctx_start(nl_ctx *c)
     uint64_t live = atomic_load(&s->live) + 1;
     nl_injq_reserve(&s->injq, live);
     /* Not idle from the start: until it is in a queue no message may schedule it. */
-    atomic_store_explicit(&c->mbox.head, (uintptr_t)&c->mbox.stub, memory_order_relaxed);
+    atomic_store_explicit(&c->mail_in.head, (uintptr_t)&c->mail_out.stub, memory_order_relaxed);
     int err = nl_slots_insert(s->contexts, &c->slot);
     if (!err) {
         atomic_fetch_add(&s->live, 1);
@@ -128,9 +127,9 @@ int nl_ctx_kill(uint64_t handle, const char *reason)
 
 static void drop_all(nl_ctx *c)
 {
-    nl_msg *m = c->ahead;
+    nl_msg *m = c->resume_msg;
     if (m) {
-        c->ahead = NULL;
+        c->resume_msg = NULL;
         m->ops->drop(m);
     }
     while ((m = c->local_first)) {
@@ -138,15 +137,15 @@ static void drop_all(nl_ctx *c)
         m->ops->drop(m);
     }
     c->local_last = NULL;
-    while ((m = nl_mailbox_pop(&c->mbox))) {
+    while ((m = nl_mailbox_pop(&c->mail_in, &c->mail_out))) {
         m->ops->drop(m);
     }
 }
 
 /* After the grace period: whoever found the context alive has finished pushing to it. */
-static void bury_ctx(nl_grave *g)
+static void free_ctx(nl_limbo *g)
 {
-    nl_ctx *c = nl_container_of(g, nl_ctx, grave);
+    nl_ctx *c = nl_container_of(g, nl_ctx, limbo);
     drop_all(c);
     nl_timers_fini(&c->timers);
     if (nl_ctx_kill_reason(c)) {
@@ -206,7 +205,7 @@ static void finish(nl_worker *w, nl_ctx *c)
         s->hooks.flush(w->index, true);
     }
     atomic_store_explicit(&w->current, NULL, memory_order_relaxed);
-    nl_bury(&c->grave, bury_ctx);
+    nl_retire(&c->limbo, free_ctx);
     atomic_fetch_sub(&s->live, 1);
 }
 
@@ -254,7 +253,7 @@ static inline nl_msg *next_message(nl_ctx *c)
     if (nl_unlikely(m != NULL)) {
         if (++c->local_streak > LOCAL_STREAK) {
             c->local_streak = 0;
-            nl_msg *sent = nl_mailbox_pop(&c->mbox);
+            nl_msg *sent = nl_mailbox_pop(&c->mail_in, &c->mail_out);
             if (sent) {
                 return sent;
             }
@@ -265,7 +264,7 @@ static inline nl_msg *next_message(nl_ctx *c)
         }
         return m;
     }
-    return nl_mailbox_pop(&c->mbox);
+    return nl_mailbox_pop(&c->mail_in, &c->mail_out);
 }
 
 /* Tells this worker the earliest deadline, unless an earlier one is already known to some worker. */
@@ -304,13 +303,13 @@ static inline void end_of_dispatch(nl_worker *w, nl_ctx *c)
 }
 
 /* What comes before any message; nothing, if the context was killed before it could run (again). */
-static nl_msg *take_ahead(nl_ctx *c)
+static nl_msg *take_resume_msg(nl_ctx *c)
 {
-    nl_msg *m = c->ahead;
+    nl_msg *m = c->resume_msg;
     if (atomic_load(&c->kill_posted)) {
         return &killed_msg;
     }
-    c->ahead = NULL;
+    c->resume_msg = NULL;
     c->handled--; /* it is no message */
     return m;
 }
@@ -329,7 +328,7 @@ void nl_dispatch(nl_worker *w, nl_ctx *c)
     if (nl_unlikely(atomic_load_explicit(&w->stuck, memory_order_relaxed))) {
         atomic_store(&w->stuck, false);
     }
-    nl_msg *m = nl_unlikely(c->ahead != NULL) ? take_ahead(c) : NULL;
+    nl_msg *m = nl_unlikely(c->resume_msg != NULL) ? take_resume_msg(c) : NULL;
     for (;; m = NULL) {
         if (nl_likely(m || (m = next_message(c)))) {
             m->ops->run(c, m);
@@ -357,8 +356,8 @@ void nl_dispatch(nl_worker *w, nl_ctx *c)
         arm_wake(w, c, first);
     }
     atomic_store_explicit(&w->current, NULL, memory_order_relaxed);
-    if (m || !nl_mailbox_idle(&c->mbox)) { /* idle: from here on c may run elsewhere */
-        nl_requeue(w, c);                  /* the share is used up; a message came in, or is about to */
+    if (m || !nl_mailbox_idle(&c->mail_in, &c->mail_out)) { /* idle: from here on c may run elsewhere */
+        nl_requeue(w, c); /* the share is used up; a message came in, or is about to */
     }
 }
 
@@ -372,7 +371,7 @@ nl_ctx *nl_ctx_find(uint64_t handle)
 
 void nl_ctx_post(nl_ctx *c, nl_msg *m)
 {
-    if (nl_mailbox_push(&c->mbox, m)) {
+    if (nl_mailbox_push(&c->mail_in, m)) {
         nl_ready(c);
     }
 }
@@ -383,7 +382,7 @@ int nl_ctx_send(uint64_t handle, nl_msg *m)
     if (nl_unlikely(!c)) {
         return -NL_ENOCONTEXT;
     }
-    if (nl_unlikely(nl_mailbox_full(&c->mbox, nl_the_sched.mailbox_max))) {
+    if (nl_unlikely(nl_mailbox_full(&c->mail_in, &c->mail_out, nl_the_sched.mailbox_max))) {
         return -NL_EMAILBOXFULL;
     }
     nl_ctx_post(c, m);
@@ -392,7 +391,7 @@ int nl_ctx_send(uint64_t handle, nl_msg *m)
 
 uint64_t nl_ctx_mailbox_len(const nl_ctx *c)
 {
-    return nl_mailbox_len(&((nl_ctx *)c)->mbox);
+    return nl_mailbox_len(&c->mail_in, &c->mail_out);
 }
 
 void nl_ctx_set_mailbox_max(uint64_t max)
@@ -413,8 +412,8 @@ void nl_ctx_defer(nl_ctx *c, nl_msg *m)
 
 void nl_ctx_give_way(nl_ctx *c, nl_msg *m)
 {
-    nl_debug_assert(!c->ahead, "a context gives way once in a dispatch");
-    c->ahead = m;
+    nl_debug_assert(!c->resume_msg, "a context gives way once in a dispatch");
+    c->resume_msg = m;
     nl_self->budget = 0;
 }
 
@@ -428,12 +427,12 @@ bool nl_ctx_let_catch_up(nl_ctx *c, nl_ctx *to, uint64_t len)
         nl_injq_len(&nl_the_sched.injq) || nl_ctx_should_yield(c)) {
         return false;
     }
-    uint64_t popped = atomic_load_explicit(&to->mbox.popped, memory_order_relaxed);
-    for (int i = 0; i < CATCH_UP_LOOKS && nl_mailbox_len(&to->mbox) > len; i++) {
+    uint64_t popped = atomic_load_explicit(&to->mail_out.popped, memory_order_relaxed);
+    for (int i = 0; i < CATCH_UP_LOOKS && nl_ctx_mailbox_len(to) > len; i++) {
         for (int k = 0; k < CATCH_UP_PAUSES; k++) {
             nl_cpu_relax();
         }
-        uint64_t now = atomic_load_explicit(&to->mbox.popped, memory_order_relaxed);
+        uint64_t now = atomic_load_explicit(&to->mail_out.popped, memory_order_relaxed);
         if (now == popped) {
             nl_thread_yield(); /* its worker may be waiting for this very processor */
             return false;

@@ -2,14 +2,19 @@
  * ctx.h - a context: an actor with a mailbox, timers and a life, knowing neither Lua nor
  * sockets.
  *
- * Owned by the worker that runs it; from the outside only the functions marked "any thread"
- * may be used.  At every moment a context is idle, in exactly one ready queue, running on
- * one worker, or dead.
+ * Purpose: whatever runs as a context embeds nl_ctx and gives it ops.
+ * Threads: a context is owned by the worker that runs it; from the outside only the functions
+ *   marked "any thread" may be used.
+ * Ownership: the layer above allocates the memory; it belongs to the scheduler from
+ *   nl_ctx_start to ops->free.
+ *
+ * At every moment a context is idle, in exactly one ready queue, running on one worker, or dead.
  *
  * Life: nl_ctx_init → nl_ctx_start (registered; runnable) → dispatches → finished, when the
- * ops say so after a dispatch (idle() returned false, or nl_ctx_end was called) → ops->fini
- * on the worker → unregistered → memory released by ops->free after a grace period (qsbr.h):
- * a pointer got from nl_ctx_find is good until the end of the caller's dispatch.
+ * ops say so after a dispatch (idle() returned false, or nl_ctx_end was called) → out of the
+ * table → ops->fini on the worker → retired → memory released by ops->free after a grace
+ * period (qsbr.h): a pointer got from nl_ctx_find is good until the end of the caller's
+ * dispatch, or its next call that may run Lua or sleep in the system.
  *
  * A context is pushed to like this: nl_ctx_send(handle, msg).  A dead handle is
  * -NL_ENOCONTEXT, the message then still belongs to the caller.  A message that was pushed
@@ -33,8 +38,10 @@ typedef struct nl_ctx_ops {
     bool (*idle)(nl_ctx *c);
     /* Last turn: release everything the context owns; it can still send.  reason: see nl_ctx_end, NULL for "exit". */
     void (*fini)(nl_ctx *c, const char *reason);
-    /* Frees the memory; on any worker, in no context. */
+    /* The grace period is over: frees the memory; on any worker, in no context. */
     void (*free)(nl_ctx *c);
+    /* A due timer of nl_ctx_timer_add; on the context's turn.  May be NULL if it never adds one. */
+    void (*timer)(nl_ctx *c, nl_timer *t);
     /*
      * May be NULL.  By the monitor's thread, while the context runs: its dispatch has been going
      * on for a tick of the monitor, and again for each further one.
@@ -48,10 +55,11 @@ struct nl_ctx {
     /* The line of producers: look-up and push. */
     nl_slot_obj slot; /* .id is the handle */
     const nl_ctx_ops *ops;
-    nl_mailbox mbox;
+    nl_mailbox_in mail_in;
 
-    /* Consumer side: only the worker that runs the context.  First what every dispatch touches. */
-    nl_msg *ahead;       /* what the next dispatch begins with: the start, nl_ctx_give_way */
+    /* The consumer's lines: only the worker that runs the context.  First what every dispatch touches. */
+    nl_alignas_line nl_mailbox_out mail_out;
+    nl_msg *resume_msg;  /* what the next dispatch begins with: the start, nl_ctx_give_way */
     nl_msg *local_first; /* nl_ctx_defer */
     uint64_t handled;
     atomic_uint_fast64_t cpu_ticks; /* time spent in dispatches; see nl_ctx_cpu_ns */
@@ -68,13 +76,11 @@ struct nl_ctx {
     atomic_bool kill_posted;
     _Atomic(char *) kill_reason; /* set before kill_posted */
     char *end_reason;
-    int home; /* worker whose reactor has its sockets; -1 until the first one */
-    void (*on_timer)(nl_ctx *c, nl_timer *t); /* a due timer of nl_ctx_timer_add */
-    struct nl_name *names;                    /* names it bears; under the lock of names.c */
-    nl_grave grave;
+    int home;              /* worker whose reactor has its sockets; -1 until the first one */
+    struct nl_name *names; /* names it bears; under the lock of names.c */
+    nl_limbo limbo;
 };
-_Static_assert(offsetof(nl_ctx, mbox) == NL_MAILBOX_BEHIND && offsetof(nl_ctx, mbox.tail) == NL_CACHELINE,
-               "producers and the consumer write to different lines");
+_Static_assert(offsetof(nl_ctx, mail_out) == NL_CACHELINE, "a look-up and a push touch one line");
 
 /* The context that the calling thread is running, or NULL. */
 nl_ctx *nl_ctx_current(void);
@@ -119,7 +125,7 @@ int nl_ctx_kill(uint64_t handle, const char *reason);
 /* The reason somebody has asked it to end with (NULL: none given), as soon as kill_posted is set; for the context itself. */
 const char *nl_ctx_kill_reason(const nl_ctx *c);
 
-/* Timers of the context, from within its turn; they fire through c->on_timer, never early. */
+/* Timers of the context, from within its turn; they fire through ops->timer, never early. */
 static inline void nl_ctx_timer_add(nl_ctx *c, nl_timer *t, int64_t deadline)
 {
     nl_timers_add(&c->timers, t, deadline);
@@ -142,16 +148,5 @@ void nl_ctx_charge(nl_ctx *c, unsigned messages, unsigned bytes);
  * call: the calling worker, unless another is home to fewer contexts.
  */
 int nl_ctx_home(nl_ctx *c);
-
-/* Names: process wide and unique; freed when the context ends.  0, -NL_ENAMETAKEN, -EINVAL (empty). */
-int nl_name_register(const char *name, size_t len, uint64_t handle);
-/* Handle or 0. */
-uint64_t nl_name_lookup(const char *name, size_t len);
-
-/*
- * Why a context that is gone has ended: copies into buf (cut to size) and returns true, false
- * when that is no longer known (its slot was used again) or it is alive.
- */
-bool nl_ctx_obituary(uint64_t handle, char *buf, size_t size);
 
 #endif

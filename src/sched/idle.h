@@ -2,11 +2,18 @@
  * idle.h - who is parked, who is searching, and whom to wake: the one place where a wake-up
  * could be lost.
  *
+ * Purpose: a producer wakes a worker only when nobody else would come for its work.
+ * Threads: any thread; all of it is seq_cst.
+ * Ownership: a worker's bit is set by the worker.  Whoever clears it owns the right to wake it.
+ *
  * A worker is busy, searching (looking for work to steal), or parked in its reactor.
  *
  *   Producer:  (1) push to a queue            Parker:  (a) give the searching state up
  *              (2) load searching, parked              (b) set the parked bit
  *                                                      (c) look at every queue once more
+ *                                                      (d) sleep in the reactor
+ *                                                      (e) clear the bit
+ *                                                      (f) deliver what the reactor has told
  *
  * All of 1, 2, a, b, c are seq_cst operations, so they stand in one order that all agree on.
  * Suppose the work of a push is seen by nobody.  Then (c) of every parked worker came
@@ -16,8 +23,11 @@
  * searching, and if it was the last one it looks at all queues and wakes one more if
  * something is there: work whose producers relied on it is passed on.
  *
- * A wake is handed over by claiming: whoever clears the parked bit of a worker owns the
- * right to wake it, and the woken worker starts as a searcher that was already counted.
+ * The same holds for all that (c) looks at: who changes it does so before (2), as a producer.
+ *
+ * A wake is handed over by claiming: the thread that clears the parked bit of a worker wakes
+ * it, and the woken worker starts as a searcher that was already counted.  (f) comes after (e):
+ * a worker that delivers is a producer, and must not claim itself.
  */
 #ifndef NL_IDLE_H
 #define NL_IDLE_H

@@ -2,6 +2,7 @@
 #include "sched/injq.h"
 
 #include "base/alloc.h"
+#include "base/os.h"
 
 static nl_injq_ring *ring_new(size_t cells)
 {
@@ -42,8 +43,12 @@ void nl_injq_reserve(nl_injq *q, size_t contexts)
     }
     nl_assert(i + 1 < NL_INJQ_RINGS, "more contexts than handles");
     atomic_store_explicit(&q->ring[i + 1], ring_new((size_t)NL_INJQ_FIRST << (i + 1)), memory_order_release);
-    /* Release pairs with the acquire loads of newest: whoever sees it sees the ring. */
-    atomic_store_explicit(&q->newest, i + 1, memory_order_release);
+    /*
+     * seq_cst, though release would publish the ring: a producer reads newest, pushes, and looks
+     * for parked workers; a worker parks and looks at newest (idle.h).  If the producer saw no
+     * parked worker, this store comes before the worker's load in the one order, and is seen.
+     */
+    atomic_store(&q->newest, i + 1);
 }
 
 static bool ring_push(nl_injq_ring *r, struct nl_ctx *c)
@@ -92,12 +97,17 @@ static struct nl_ctx *ring_pop(nl_injq_ring *r)
 
 void nl_injq_push(nl_injq *q, struct nl_ctx *c)
 {
-    for (;;) {
+    for (int tries = 0;; tries++) {
         int i = atomic_load_explicit(&q->newest, memory_order_acquire);
         if (ring_push(atomic_load_explicit(&q->ring[i], memory_order_acquire), c)) {
             return;
         }
-        nl_cpu_relax();
+        /* A pop has claimed the cell and has not given it back yet; it may have been preempted. */
+        if (tries < 64) {
+            nl_cpu_relax();
+        } else {
+            nl_thread_yield();
+        }
     }
 }
 

@@ -1,9 +1,14 @@
 /*
- * injq.h - the global ready queue: what comes from outside the workers, what a local queue
- * has no place for, and what the monitor rescues.
+ * injq.h - the global ready queue: what comes from outside the workers, what a local queue has
+ * no place for, and what the monitor rescues.
  *
- * Vyukov's bounded queue for many producers and consumers: each cell carries a sequence
- * number that says whose turn it is, so a push and a pop are one compare-and-swap each.
+ * Purpose: many producers, many consumers, first in first out.
+ * Threads: any thread pushes and pops; nl_injq_reserve one thread at a time.
+ * Ownership: a context in it belongs to the queue until it is popped; rings live as long as the
+ *   queue.
+ *
+ * Vyukov's bounded queue: each cell carries a sequence number that says whose turn it is, so a
+ * push and a pop are one compare-and-swap each.
  *
  * A push cannot fail: a context stands in at most one ready queue, and the queue has a cell
  * for every live context.  When their number outgrows the ring, nl_injq_reserve adds one of

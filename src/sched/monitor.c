@@ -12,7 +12,7 @@
  */
 #include "base/busy.h"
 #include "base/log.h"
-#include "sched/worker.h"
+#include "sched/sched_impl.h"
 
 #define TICK_NS 10000000
 #define APART_NS 5000000 /* ticks that come faster, because many cores are at work, are one */

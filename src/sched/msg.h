@@ -1,8 +1,10 @@
 /*
  * msg.h - a message: what a mailbox holds.
  *
- * Intrusive: embedded at the start of whatever is sent.  From push to run it belongs to the
- * mailbox; run() gets it back, and may free it or push it again.
+ * Purpose: intrusive, embedded at the start of what is sent.
+ * Threads: run and drop are called by the worker that has popped it.
+ * Ownership: from push to run it belongs to the mailbox; run() gets it back, and may free it or
+ *   push it again.
  */
 #ifndef NL_MSG_H
 #define NL_MSG_H

@@ -1,10 +1,11 @@
-/* names.c - see names.h; the public half is declared in ctx.h */
+/* names.c - see names.h; what only the scheduler calls is declared in sched_impl.h */
 #include "sched/names.h"
 
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/os.h"
+#include "sched/sched_impl.h"
 
 #define BUCKETS 1024u
 #define OBITUARIES 16384u

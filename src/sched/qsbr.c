@@ -10,8 +10,16 @@ static _Thread_local nl_qsbr *my_record;
 static _Thread_local unsigned nested; /* nl_qsbr_enter while online */
 static nl_spin lock = NL_SPIN_INIT;   /* guards orphans and additions to records */
 static _Atomic(nl_qsbr *) records;
-static nl_grave *orphans; /* buried by threads without a record */
+static nl_limbo *orphans; /* retired by threads without a record */
 static atomic_bool have_orphans;
+
+/* ThreadSanitizer does not model fences; there the seq_cst operations around it are enough. */
+static inline void full_fence(void)
+{
+#if !NL_TSAN
+    atomic_thread_fence(memory_order_seq_cst);
+#endif
+}
 
 void nl_qsbr_register(nl_qsbr *r)
 {
@@ -29,10 +37,7 @@ void nl_qsbr_register(nl_qsbr *r)
 void nl_qsbr_online(nl_qsbr *r)
 {
     atomic_store(&r->epoch, atomic_load(&nl_qsbr_global));
-#if !NL_TSAN /* which does not model fences; there the seq_cst store is enough */
-    /* Look-ups are plain acquire loads: none of them may be done before the store is visible. */
-    atomic_thread_fence(memory_order_seq_cst);
-#endif
+    full_fence(); /* (2) in qsbr.h: a look-up is a plain acquire load */
 }
 
 void nl_qsbr_offline(nl_qsbr *r)
@@ -72,12 +77,12 @@ void nl_qsbr_leave(void)
     }
 }
 
-void nl_bury(nl_grave *g, void (*fn)(nl_grave *g))
+void nl_retire(nl_limbo *g, void (*fn)(nl_limbo *g))
 {
     nl_qsbr *r = my_record;
     g->fn = fn;
     g->next = NULL;
-    /* acq_rel and the epoch before the increment: whoever takes over a later one has seen the removal. */
+    /* The epoch before the increment: a thread that takes over a later one has seen the removal. */
     g->epoch = atomic_fetch_add(&nl_qsbr_global, 1);
     if (r) {
         *r->last = g;
@@ -95,6 +100,7 @@ void nl_bury(nl_grave *g, void (*fn)(nl_grave *g))
 static uint64_t oldest_epoch(void)
 {
     uint64_t oldest = UINT64_MAX;
+    full_fence(); /* (c) in qsbr.h: removals are relaxed stores */
     for (nl_qsbr *r = atomic_load(&records); r; r = r->next) {
         uint64_t e = atomic_load(&r->epoch);
         if (e && e < oldest) {
@@ -108,13 +114,13 @@ bool nl_qsbr_sweep(nl_qsbr *r)
 {
     if (atomic_load_explicit(&have_orphans, memory_order_relaxed)) {
         nl_spin_lock(&lock);
-        nl_grave *o = orphans;
+        nl_limbo *o = orphans;
         orphans = NULL;
         atomic_store_explicit(&have_orphans, false, memory_order_relaxed);
         nl_spin_unlock(&lock);
         while (o) { /* a fresh epoch keeps the list in order; waiting a little longer is harmless */
-            nl_grave *next = o->next;
-            nl_bury(o, o->fn);
+            nl_limbo *next = o->next;
+            nl_retire(o, o->fn);
             o = next;
         }
     }
@@ -123,12 +129,12 @@ bool nl_qsbr_sweep(nl_qsbr *r)
     }
     uint64_t oldest = oldest_epoch();
     while (r->first && r->first->epoch < oldest) {
-        nl_grave *g = r->first;
+        nl_limbo *g = r->first;
         r->first = g->next;
         if (!r->first) {
             r->last = &r->first;
         }
-        g->fn(g); /* may bury more */
+        g->fn(g); /* may retire more */
     }
     return r->first;
 }
@@ -139,7 +145,7 @@ void nl_qsbr_fini(void)
         again = false;
         for (nl_qsbr *r = atomic_load(&records); r; r = r->next) {
             while (r->first) {
-                nl_grave *g = r->first;
+                nl_limbo *g = r->first;
                 r->first = g->next;
                 if (!r->first) {
                     r->last = &r->first;
@@ -149,7 +155,7 @@ void nl_qsbr_fini(void)
             }
         }
         while (orphans) {
-            nl_grave *g = orphans;
+            nl_limbo *g = orphans;
             orphans = g->next;
             again = true;
             g->fn(g);

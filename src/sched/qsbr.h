@@ -1,19 +1,30 @@
 /*
- * qsbr.h - quiescent-state based reclamation: when memory that other threads may still be
- * looking at can be freed.
+ * qsbr.h - quiescent-state based reclamation: when memory that other threads may still look at
+ * can be freed.
  *
- * A pointer got from a handle table (contexts, sockets) is used without a lock or a reference
- * count, but only until the end of the dispatch that got it.  Between two dispatches a
- * worker holds no such pointer: it is quiescent, and says so by taking over the global
- * epoch; while it is parked it is offline (epoch 0).  What is buried at epoch e is freed
- * when every worker is offline or has taken over an epoch > e.
+ * Purpose: a pointer got from a handle table (contexts, sockets) is used without a lock or a
+ *   reference count.
+ * Threads: nl_retire by any thread.  Each nl_qsbr record has one thread that moves its epoch.
+ * Ownership: a retired object belongs to the limbo list of the thread that retired it, until
+ *   fn frees it.
  *
- * Why that is enough: the object was taken out of its table before it was buried.  A
- * worker that took over the later epoch did so after the burial, and looked nothing up
- * before it, that it still uses.  One that comes online later publishes its epoch with a
- * seq_cst store before its first look-up, and the sweep loads epochs with seq_cst after the
- * removal: either the sweep sees the worker online, or the worker's look-up comes after
- * the removal in the one order of seq_cst operations and misses the object.
+ * A looked-up pointer is good until the end of the dispatch that got it, or until the next call
+ * that may run Lua or sleep in the system.  Where no such pointer is held the thread is
+ * quiescent.  It says so by taking over the global epoch; while it sleeps it is offline (epoch
+ * 0).  What is retired at epoch e is freed when every thread is offline or has taken over an
+ * epoch > e: the grace period is over.
+ *
+ *   Reader:  (1) store its epoch             Reclaimer:  (a) take the object out of its table
+ *            (2) full fence                              (b) increment the global epoch
+ *            (3) look the object up                      (c) full fence
+ *                                                        (d) load the reader's epoch
+ *
+ * A reader that comes online: fences 2 and c stand in one order.  If 2 comes first, d sees the
+ * epoch of 1, which is not greater than e, and the object stays.  If c comes first, 3 sees a,
+ * and the reader misses the object.
+ * A reader that takes over an epoch > e without a fence has read it from b or from a later
+ * increment (acquire): its look-ups from then on see a.  Its earlier reads come before the store
+ * of the epoch that d sees: nothing is freed under them.
  *
  * Cost on the hot path: one load per dispatch, and a store when the epoch has changed.
  */
@@ -22,16 +33,16 @@
 
 #include "base/base.h"
 
-typedef struct nl_grave {
-    struct nl_grave *next;
+typedef struct nl_limbo {
+    struct nl_limbo *next;
     uint64_t epoch;
-    void (*fn)(struct nl_grave *g);
-} nl_grave;
+    void (*fn)(struct nl_limbo *g);
+} nl_limbo;
 
-/* Frees g with fn(g) when no other thread can still be looking at it.  Any thread. */
-void nl_bury(nl_grave *g, void (*fn)(nl_grave *g));
+/* Calls fn(g), which frees it, when the grace period is over.  Any thread. */
+void nl_retire(nl_limbo *g, void (*fn)(nl_limbo *g));
 
-/* A thread that is no worker brackets its use of looked-up pointers with these two. */
+/* Threads that are not workers bracket their use of looked-up pointers with these two. */
 void nl_qsbr_enter(void);
 void nl_qsbr_leave(void);
 
@@ -39,21 +50,21 @@ void nl_qsbr_leave(void);
 
 typedef struct nl_qsbr {
     nl_alignas_line atomic_uint_fast64_t epoch; /* 0: offline */
-    nl_grave *first, **last;                    /* buried by this thread, oldest first */
+    nl_limbo *first, **last;                    /* retired by this thread, oldest first */
     struct nl_qsbr *next;                       /* all records; never taken out */
 } nl_qsbr;
 
-/* The process's current epoch; grows with each burial that starts a batch. */
+/* The current epoch of the process: grows by one with each retired object. */
 extern atomic_uint_fast64_t nl_qsbr_global;
 
 /* Makes r the calling thread's record (offline). */
 void nl_qsbr_register(nl_qsbr *r);
 void nl_qsbr_online(nl_qsbr *r);
 void nl_qsbr_offline(nl_qsbr *r);
-/* Between two dispatches. */
+/* The calling thread holds no looked-up pointer at this point. */
 static inline void nl_qsbr_quiescent(nl_qsbr *r)
 {
-    /* Acquire pairs with the increment in nl_bury: what was done before the burial is seen. */
+    /* Acquire pairs with the increment in nl_retire: the removal before it is seen. */
     uint64_t g = atomic_load_explicit(&nl_qsbr_global, memory_order_acquire);
     if (g != atomic_load_explicit(&r->epoch, memory_order_relaxed)) {
         atomic_store_explicit(&r->epoch, g, memory_order_seq_cst);

@@ -1,8 +1,10 @@
 /*
  * runq.h - a worker's local queue of ready contexts: 256 places, first in first out.
  *
- * One owner pushes and pops; any other worker steals the older half.  (Not Chase-Lev: its
- * owner takes the newest first, which starves old actors.)
+ * Purpose: one owner pushes and pops without a lock; any other worker steals the older half.
+ *   (Not Chase-Lev: its owner takes the newest first, which starves old actors.)
+ * Threads: push, pop and the receiving end of a steal: the owner.  Length: any thread.
+ * Ownership: a context in it belongs to the queue until it is popped or stolen.
  *
  * head is moved by compare-and-swap by the owner and by thieves, tail only by the owner.  A
  * place is written before tail is stored (release) and read after tail is loaded (acquire),

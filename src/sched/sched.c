@@ -7,8 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
-#include "sched/names.h"
-#include "sched/worker.h"
+#include "sched/sched_impl.h"
 
 nl_sched nl_the_sched;
 _Thread_local nl_worker *nl_self __attribute__((tls_model("initial-exec")));

@@ -1,8 +1,10 @@
 /*
  * sched.h - the runtime: workers, start, stop, and what the layers above hook into.
  *
- * One per process at a time.  nl_sched_init → hooks → first context → nl_sched_run (blocks in
- * the calling thread, which becomes worker 0) → nl_sched_fini.
+ * Purpose: one per process at a time.  nl_sched_init → hooks → first context → nl_sched_run
+ *   (blocks in the calling thread, which becomes worker 0) → nl_sched_fini.
+ * Threads: the calls of nl_worker_* and nl_wtimer_* are for workers only; the others say.
+ * Ownership: workers, their reactors, timers and scratch memory live from init to fini.
  */
 #ifndef NL_SCHED_H
 #define NL_SCHED_H
@@ -21,7 +23,10 @@ typedef struct nl_sched_config {
 #define NL_WORKERS_MAX 256
 
 typedef struct nl_sched_hooks {
-    /* An event harvested from a reactor, on worker thread (maybe not the reactor's own), inside a qsbr section. */
+    /*
+     * An event of a reactor, on a worker (maybe not the reactor's own), inside a qsbr section.
+     * Two workers may be told events of one socket at once, and in either order.
+     */
     void (*io)(uint64_t tag, unsigned events);
     /*
      * Sends what was corked on this worker; called only after nl_sched_want_flush.  end false:
@@ -30,8 +35,10 @@ typedef struct nl_sched_hooks {
      * in the scratch is about to be reused.
      */
     void (*flush)(int worker, bool end);
-    /* On every worker about once a second while it runs, and before the process may end:
-     * returns how many things of this layer (lingering sockets) still keep the process. */
+    /*
+     * Once no context is left, every 10 ms: how many things of this layer (lingering sockets)
+     * still keep the process.
+     */
     int (*holding)(void);
     /* The process is about to end in order by nl_sched_exit: last chance to hurry (linger limit 1 s). */
     void (*hurry)(void);
@@ -53,6 +60,8 @@ void nl_sched_set_status(int status);
 bool nl_sched_stopping(void);
 
 int nl_sched_workers(void);
+/* How many times a parked worker was woken for work; for tests and statistics. */
+uint64_t nl_sched_wakes(void);
 /* Index of the calling worker; -1 on any other thread. */
 int nl_worker_index(void);
 /*

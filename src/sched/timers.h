@@ -1,10 +1,11 @@
 /*
- * timers.h - a 4-ary heap of deadlines, embedded in a context (its own timers) and in a
- * worker (the earliest deadline of each context).
+ * timers.h - a 4-ary heap of deadlines.
  *
- * Not thread safe: a context's heap belongs to whoever runs the context, a worker's is under
- * the worker's timer lock.  Nodes are embedded by the user; equal deadlines leave in the
- * order they were added.
+ * Purpose: a context has one for its own timers, a worker one for the earliest deadline of each
+ *   context.
+ * Threads: none of its own: a context's heap belongs to the worker that runs the context, a
+ *   worker's heap is under the worker's timer lock.
+ * Ownership: nodes are embedded by the user; equal deadlines leave in the order they were added.
  */
 #ifndef NL_TIMERS_H
 #define NL_TIMERS_H

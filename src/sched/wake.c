@@ -1,5 +1,5 @@
 /* wake.c - making contexts ready and waking workers for them; the argument is in idle.h */
-#include "sched/worker.h"
+#include "sched/sched_impl.h"
 
 static bool chaos_roll(unsigned n)
 {
@@ -28,12 +28,15 @@ static void hand_search_over(void)
     nl_chaos_pause();
     int i = nl_idle_claim(&s->idle);
     if (i >= 0) {
+        atomic_fetch_add_explicit(&s->wakes, 1,
+                                  memory_order_relaxed); /* beside a system call it costs nothing */
         nl_reactor_wake(s->worker[i]->reactor);
         return;
     }
     /*
-     * Nobody was parked when we looked.  Meanwhile a producer may have seen a searcher that did not exist and woken
-     * nobody.  A worker looks at every queue before it parks; a thread that is none has to pass that on.
+     * Nobody was parked when we looked.  Meanwhile a producer may have seen a searcher that did
+     * not exist, and woken nobody.  A worker looks at every queue before it parks; any other
+     * thread has to look now.
      */
     if (atomic_fetch_sub(&s->idle.searching, 1) == 1 && !nl_self && nl_work_visible()) {
         nl_wake_one();
@@ -104,17 +107,17 @@ void nl_ready(nl_ctx *c)
         nl_wake_one();
         return;
     }
-    if (w->harvesting) {
-        /* The first one is run by this worker as soon as it has harvested: no reason to wake another. */
-        bool first = nl_runq_len(&w->runq) == 0;
+    if (w->delivering) {
         push_local(w, c);
-        if (!first) {
+        if (w->first_is_mine) {
+            w->first_is_mine = false;
+        } else {
             nl_wake_one();
         }
         return;
     }
     /* What its dispatch touches first: one of many contexts is in no cache. */
-    __builtin_prefetch(&c->mbox.tail, 1);
+    __builtin_prefetch(&c->mail_out, 1);
     __builtin_prefetch(&c->ending, 1);
     __builtin_prefetch(c + 1, 1);
     /*
@@ -146,4 +149,9 @@ void nl_requeue(nl_worker *w, nl_ctx *c)
     if (!alone) {
         nl_wake_one();
     }
+}
+
+uint64_t nl_sched_wakes(void)
+{
+    return atomic_load_explicit(&nl_the_sched.wakes, memory_order_relaxed);
 }

@@ -2,13 +2,58 @@
  * worker.c - a worker's loop: pick a context, dispatch it, look at the reactor now and then,
  * search, park.
  */
-#include "sched/worker.h"
+#include "sched/sched_impl.h"
 
-#include "base/alloc.h"
+#include "base/err.h"
+#include "base/log.h"
 
 /* ------------------------------------------------------------------ reactor and timers */
 
-void nl_fire_timers(nl_worker *from)
+/* A descriptor of its own is broken: scripts can do that.  Sockets of this worker would be deaf for ever. */
+static int reactor_failed(nl_worker *from, int err)
+{
+    nl_sched *s = &nl_the_sched;
+    if (!atomic_exchange(&s->broken, true)) {
+        nl_log(NULL, "the reactor of worker %d fails: %s; the process ends", from->index, nl_strerror(-err));
+        nl_sched_exit(1);
+    }
+    nl_thread_yield(); /* until it has ended this worker cannot sleep */
+    return 0;
+}
+
+/*
+ * The first half of a look at a reactor: fills w->events, returns how many.  timeout_ns 0: only
+ * looks, and leaves it to the other worker if one is at it; else from is w, which is parked.
+ */
+static int poll_reactor(nl_worker *w, nl_worker *from, int64_t timeout_ns)
+{
+    if (timeout_ns == 0) {
+        if (!nl_spin_trylock(&from->poll_lock)) {
+            return 0;
+        }
+    } else {
+        nl_spin_lock(&from->poll_lock);
+        /*
+         * Until now another worker may have polled this reactor (look_for_others) and answered a
+         * wake that was meant for this one.  What its waker did before is seen once the lock is
+         * held: it has claimed our bit, or set stop.
+         */
+        if (!nl_idle_is_parked(&nl_the_sched.idle, w->index) || atomic_load(&nl_the_sched.stop)) {
+            timeout_ns = 0;
+        }
+    }
+    if (timeout_ns) {
+        nl_qsbr_offline(w->qsbr);
+    }
+    int n = nl_reactor_poll(from->reactor, w->events, NL_POLL_EVENTS, timeout_ns);
+    if (timeout_ns) {
+        nl_qsbr_online(w->qsbr);
+    }
+    nl_spin_unlock(&from->poll_lock);
+    return nl_likely(n >= 0) ? n : reactor_failed(from, n);
+}
+
+static void fire_timers(nl_worker *from)
 {
     int64_t now = nl_now_ns();
     for (;;) {
@@ -20,7 +65,7 @@ void nl_fire_timers(nl_worker *from)
         }
         nl_spin_unlock(&from->timer_lock);
         if (t) {
-            /* It stood in the heap, so it was alive; its memory outlasts this harvest (qsbr.h). */
+            /* It stood in the heap, so it was alive; its memory outlasts this delivery (qsbr.h). */
             nl_ctx *c = nl_container_of(t, nl_ctx, wake);
             if (!atomic_exchange(&c->timer_posted, true)) {
                 nl_ctx_post(c, &c->timer_msg);
@@ -36,37 +81,32 @@ void nl_fire_timers(nl_worker *from)
     }
 }
 
-void nl_harvest(nl_worker *w, nl_worker *from, int64_t timeout_ns)
+/*
+ * The second half: hands on the n events, and what is due of from's timers.  No lock is held, so
+ * two workers may deliver events of one socket at once; hooks.io bears that, in any order.
+ * busy: w has a context in hand that it runs first.
+ */
+static void deliver(nl_worker *w, nl_worker *from, int n, bool busy)
 {
     nl_sched *s = &nl_the_sched;
-    bool parking = timeout_ns != 0;
-    if (parking) {
-        nl_qsbr_offline(w->qsbr);
-    }
-    int n = nl_reactor_poll(from->reactor, w->events, NL_POLL_EVENTS, timeout_ns);
-    if (parking) {
-        nl_qsbr_online(w->qsbr);
-    }
-    w->harvesting = true;
+    w->delivering = true;
+    w->first_is_mine = !busy && nl_runq_len(&w->runq) == 0;
     for (int i = 0; i < n; i++) {
         s->hooks.io(w->events[i].tag, w->events[i].events);
     }
-    nl_fire_timers(from);
-    w->harvesting = false;
+    fire_timers(from);
+    w->delivering = false;
     if (w->want_flush) {
         w->want_flush = false;
         s->hooks.flush(w->index, true);
     }
 }
 
-/* Looks at the own reactor and timers without waiting. */
+/* Looks at the own reactor and timers without waiting, between a context's choice and its dispatch. */
 static void look(nl_worker *w)
 {
     w->last_poll = nl_ticks();
-    if (nl_spin_trylock(&w->poll_lock)) { /* else a searching worker is just doing it for us */
-        nl_harvest(w, w, 0);
-        nl_spin_unlock(&w->poll_lock);
-    }
+    deliver(w, w, poll_reactor(w, w, 0), true);
     w->dispatch_start = nl_ticks(); /* the next context does not pay for this */
 }
 
@@ -148,10 +188,8 @@ static void look_for_others(nl_worker *w)
     for (int i = 0; i < s->nworkers; i++) {
         nl_worker *v = s->worker[i];
         if (v != w && atomic_load_explicit(&v->current, memory_order_relaxed) &&
-            !nl_idle_is_parked(&s->idle, i) && nl_spin_trylock(&v->poll_lock)) {
-            nl_chaos_pause();
-            nl_harvest(w, v, 0);
-            nl_spin_unlock(&v->poll_lock);
+            !nl_idle_is_parked(&s->idle, i)) {
+            deliver(w, v, poll_reactor(w, v, 0), false);
         }
     }
 }
@@ -179,6 +217,7 @@ static nl_ctx *search(nl_worker *w)
 
 /* ------------------------------------------------------------------ parking */
 
+/* How long nothing of its own is due: -1 for ever. */
 static int64_t park_time(nl_worker *w)
 {
     nl_spin_lock(&w->timer_lock);
@@ -187,21 +226,11 @@ static int64_t park_time(nl_worker *w)
     if (layer < first) {
         first = layer;
     }
-    int64_t wait = -1;
-    if (first != NL_NEVER) {
-        wait = first - nl_now_ns();
-        wait = wait < 0 ? 0 : wait;
+    if (first == NL_NEVER) {
+        return -1;
     }
-    /*
-     * Something is left to be freed once another worker has ended its dispatch, sockets linger, or
-     * another worker sleeps in a system call and cannot look after its own.
-     */
-    bool soon = nl_qsbr_sweep(w->qsbr) || atomic_load(&nl_the_sched.live) == 0 ||
-                atomic_load(&nl_the_sched.blocked) > 0;
-    if (soon && (wait < 0 || wait > NL_SOON_NS)) {
-        wait = NL_SOON_NS;
-    }
-    return wait;
+    int64_t wait = first - nl_now_ns();
+    return wait < 0 ? 0 : wait;
 }
 
 /* No context is left: the process ends as soon as nothing else holds it. */
@@ -214,6 +243,28 @@ static void end_if_over(void)
     }
 }
 
+/*
+ * (c) of idle.h, with the bit set: what others may have changed before they looked for parked
+ * workers.  Returns the time to sleep, at most wait.
+ */
+static int64_t last_look(nl_worker *w, int64_t wait, bool limbo)
+{
+    nl_sched *s = &nl_the_sched;
+    bool over = atomic_load(&s->live) == 0;
+    if (over) {
+        end_if_over();
+    }
+    if (nl_work_visible() || atomic_load(&s->stop) || w->want_flush) {
+        return 0;
+    }
+    /*
+     * Something is to be freed once another worker has ended its dispatch, sockets linger, or
+     * another worker sleeps in a system call and cannot look after its own.
+     */
+    bool soon = limbo || over || atomic_load(&s->blocked) > 0;
+    return soon && (wait < 0 || wait > NL_SOON_NS) ? NL_SOON_NS : wait;
+}
+
 static void park(nl_worker *w)
 {
     nl_sched *s = &nl_the_sched;
@@ -222,39 +273,27 @@ static void park(nl_worker *w)
         atomic_fetch_sub(&s->idle.searching, 1);
     }
     nl_qsbr_quiescent(w->qsbr);
-    int64_t wait = park_time(w);
+    bool limbo = nl_qsbr_sweep(w->qsbr);
     if (atomic_load_explicit(&w->next, memory_order_relaxed)) {
-        /* A burial has dropped a message, and somebody was told.  The search was given up without a last look. */
+        /* The sweep has dropped a message, and its sender was told.  The search was given up without a last look. */
         if (nl_work_visible()) {
             nl_wake_one();
         }
         return;
     }
+    int64_t wait = park_time(w);
     nl_idle_park(&s->idle, w->index);
-    if (atomic_load(&s->live) == 0) {
-        end_if_over();
-    }
-    if (nl_work_visible() || atomic_load(&s->stop)) {
-        wait = 0;
-    }
+    wait = last_look(w, wait, limbo);
     if (nl_unlikely(s->chaos) && nl_chaos(4)) {
         wait = 0;
     }
     nl_chaos_pause();
-    nl_spin_lock(&w->poll_lock);
-    /*
-     * Until now another worker may have polled this reactor (look_for_others) and answered a wake that was meant
-     * for this one.  What stands before that wake is seen once the lock is held: the claim of our bit, stop.
-     */
-    if (!nl_idle_is_parked(&s->idle, w->index) || atomic_load(&s->stop) || w->want_flush) {
-        wait = 0;
-    }
-    nl_harvest(w, w, wait);
-    nl_spin_unlock(&w->poll_lock);
-    w->dispatch_start = w->last_poll = nl_ticks();
+    int n = poll_reactor(w, w, wait);
     if (!nl_idle_unpark(&s->idle, w->index)) {
         w->searching = true; /* the waker has counted us */
     }
+    w->dispatch_start = w->last_poll = nl_ticks();
+    deliver(w, w, n, false);
 }
 
 /* ------------------------------------------------------------------ the loop */
@@ -285,7 +324,7 @@ void nl_worker_loop(nl_worker *w)
         }
         nl_ctx *c = local_work(w);
         if (!c && !(c = search(w))) {
-            park(w); /* which looks at the reactor anyway */
+            park(w); /* which polls the reactor anyway */
             continue;
         }
         if (nl_unlikely(w->dispatch_start - w->last_poll > poll_ticks && w->dispatch_start > w->last_poll)) {

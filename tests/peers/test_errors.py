@@ -1,5 +1,6 @@
 """Errors, the exit status, os.exit, and what is written to standard error."""
 
+import os
 import re
 import signal
 import time
@@ -338,3 +339,20 @@ def test_print_whole(h):
     result = h.run(f"for i = 1, 8 do context.create('child.lua', i, {h.scale(200)}) end")
     found = re.findall(r"<\d+:\d+>", result.stdout)
     assert len(found) == len(set(found)) == 8 * h.scale(200), len(found)
+
+
+def test_broken_reactor(h):
+    """rules.errors.reactor: a script that closes the runtime's own descriptors ends the process, with a message"""
+    if not os.path.isdir("/proc/self/fd"):
+        h.skip("no /proc")
+    result = h.run("""
+        local ffi = require 'ffi'
+        ffi.cdef 'int close(int); long readlink(const char *, char *, size_t);'
+        local name = ffi.new('char[64]')
+        for fd = 3, 600 do
+          local n = ffi.C.readlink('/proc/self/fd/' .. fd, name, 64)
+          if n > 0 and ffi.string(name, n) == 'anon_inode:[eventpoll]' then ffi.C.close(fd) end
+        end
+        timer.sleep(1e6)
+        """, status=1, stderr=r"the reactor of worker \d+ fails: Bad file descriptor; the process ends$")
+    assert result.stderr.count("reactor of worker") == 1, result

@@ -174,20 +174,21 @@ static inline const char *actor_name(const nl_ctx *c)
     return "actor";
 }
 
-static const nl_ctx_ops actor_ops = {
-    .start = actor_start,
-    .idle = actor_idle,
-    .fini = actor_fini,
-    .free = actor_free,
-    .name = actor_name,
-};
-
 static inline void actor_timer(nl_ctx *c, nl_timer *t)
 {
     (void)t;
     actor *a = (actor *)c;
     a->plan->timer(a);
 }
+
+static const nl_ctx_ops actor_ops = {
+    .start = actor_start,
+    .idle = actor_idle,
+    .fini = actor_fini,
+    .free = actor_free,
+    .name = actor_name,
+    .timer = actor_timer,
+};
 
 static inline void actor_after(actor *a, int64_t ns)
 {
@@ -201,7 +202,6 @@ static inline actor *actor_new(const plan *p, void *arg)
     a->plan = p;
     a->arg = arg;
     nl_ctx_init(&a->ctx, &actor_ops);
-    a->ctx.on_timer = actor_timer;
     nl_timer_init(&a->timer);
     atomic_fetch_add(&actors_alive, 1);
     cr_assert_eq(nl_ctx_start(&a->ctx), 0);

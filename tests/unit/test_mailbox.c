@@ -9,29 +9,32 @@
 
 #define EACH RNG_ROUNDS(200000, 20000)
 
-static nl_mailbox q;
+static struct {
+    nl_mailbox_in in;
+    nl_alignas_line nl_mailbox_out out;
+} q;
 
 Test(mailbox, first_push_schedules)
 {
     nl_msg a, b;
-    nl_mailbox_init(&q);
-    cr_assert_null(nl_mailbox_pop(&q));
-    cr_assert(nl_mailbox_push(&q, &a), "the consumer was idle");
-    cr_assert_not(nl_mailbox_push(&q, &b), "it is scheduled");
-    cr_assert_not(nl_mailbox_idle(&q), "there is work");
-    cr_assert_eq(nl_mailbox_pop(&q), &a);
-    cr_assert_not(nl_mailbox_idle(&q));
-    cr_assert_eq(nl_mailbox_pop(&q), &b);
-    cr_assert_null(nl_mailbox_pop(&q));
-    cr_assert_not(nl_mailbox_push(&q, &a), "it has not gone idle yet");
-    cr_assert_not(nl_mailbox_idle(&q));
-    cr_assert_eq(nl_mailbox_pop(&q), &a);
-    cr_assert(nl_mailbox_idle(&q));
-    cr_assert(nl_mailbox_push(&q, &b));
-    cr_assert_eq(nl_mailbox_pop(&q), &b);
-    cr_assert(nl_mailbox_idle(&q), "idle right after the last message");
-    cr_assert_eq(q.pushed, 4);
-    cr_assert_eq(q.popped, 4);
+    nl_mailbox_init(&q.in, &q.out);
+    cr_assert_null(nl_mailbox_pop(&q.in, &q.out));
+    cr_assert(nl_mailbox_push(&q.in, &a), "the consumer was idle");
+    cr_assert_not(nl_mailbox_push(&q.in, &b), "it is scheduled");
+    cr_assert_not(nl_mailbox_idle(&q.in, &q.out), "there is work");
+    cr_assert_eq(nl_mailbox_pop(&q.in, &q.out), &a);
+    cr_assert_not(nl_mailbox_idle(&q.in, &q.out));
+    cr_assert_eq(nl_mailbox_pop(&q.in, &q.out), &b);
+    cr_assert_null(nl_mailbox_pop(&q.in, &q.out));
+    cr_assert_not(nl_mailbox_push(&q.in, &a), "it has not gone idle yet");
+    cr_assert_not(nl_mailbox_idle(&q.in, &q.out));
+    cr_assert_eq(nl_mailbox_pop(&q.in, &q.out), &a);
+    cr_assert(nl_mailbox_idle(&q.in, &q.out));
+    cr_assert(nl_mailbox_push(&q.in, &b));
+    cr_assert_eq(nl_mailbox_pop(&q.in, &q.out), &b);
+    cr_assert(nl_mailbox_idle(&q.in, &q.out), "idle right after the last message");
+    cr_assert_eq(q.in.pushed, 4);
+    cr_assert_eq(q.out.popped, 4);
 }
 
 Test(mailbox, random_against_counters)
@@ -44,21 +47,21 @@ Test(mailbox, random_against_counters)
     int in = 0, out = 0;
     bool idle = true;
     rng r = rng_seed(5);
-    nl_mailbox_init(&q);
+    nl_mailbox_init(&q.in, &q.out);
     for (int i = 0; i < 200000; i++) {
         if (rng_below(&r, 2) && in - out < N) {
             m[in % N].number = in;
-            cr_assert_eq(nl_mailbox_push(&q, &m[in % N].msg), idle);
+            cr_assert_eq(nl_mailbox_push(&q.in, &m[in % N].msg), idle);
             in++;
             idle = false;
         } else if (idle) {
             cr_assert_eq(in, out);
         } else if (rng_below(&r, 4) == 0) {
             /* Refusing an empty queue would be allowed, but only while a push is under way. */
-            idle = nl_mailbox_idle(&q);
+            idle = nl_mailbox_idle(&q.in, &q.out);
             cr_assert_eq(idle, in == out);
         } else {
-            nl_msg *got = nl_mailbox_pop(&q);
+            nl_msg *got = nl_mailbox_pop(&q.in, &q.out);
             if (in == out) {
                 cr_assert_null(got);
             } else {
@@ -67,7 +70,7 @@ Test(mailbox, random_against_counters)
                 out++;
             }
         }
-        cr_assert_eq(q.pushed - q.popped, (uint64_t)(in - out));
+        cr_assert_eq(q.in.pushed - q.out.popped, (uint64_t)(in - out));
     }
 }
 
@@ -75,75 +78,75 @@ Test(mailbox, random_against_counters)
 Test(mailbox, push_under_way)
 {
     nl_msg a, b, c;
-    nl_mailbox_init(&q);
-    nl_mailbox_push(&q, &a);
+    nl_mailbox_init(&q.in, &q.out);
+    nl_mailbox_push(&q.in, &a);
 
     atomic_store(&b.next, NULL);
-    nl_msg *prev = (nl_msg *)atomic_exchange(&q.head, (uintptr_t)&b);
+    nl_msg *prev = (nl_msg *)atomic_exchange(&q.in.head, (uintptr_t)&b);
     cr_assert_eq(prev, &a);
-    cr_assert_not(nl_mailbox_push(&q, &c), "others go on behind it");
-    cr_assert_null(nl_mailbox_pop(&q), "a may not leave: its link is about to be written");
-    cr_assert_not(nl_mailbox_idle(&q));
+    cr_assert_not(nl_mailbox_push(&q.in, &c), "others go on behind it");
+    cr_assert_null(nl_mailbox_pop(&q.in, &q.out), "a may not leave: its link is about to be written");
+    cr_assert_not(nl_mailbox_idle(&q.in, &q.out));
     atomic_store(&prev->next, &b);
 
-    cr_assert_eq(nl_mailbox_pop(&q), &a);
-    cr_assert_eq(nl_mailbox_pop(&q), &b);
-    cr_assert_eq(nl_mailbox_pop(&q), &c);
-    cr_assert_null(nl_mailbox_pop(&q));
-    cr_assert(nl_mailbox_idle(&q));
+    cr_assert_eq(nl_mailbox_pop(&q.in, &q.out), &a);
+    cr_assert_eq(nl_mailbox_pop(&q.in, &q.out), &b);
+    cr_assert_eq(nl_mailbox_pop(&q.in, &q.out), &c);
+    cr_assert_null(nl_mailbox_pop(&q.in, &q.out));
+    cr_assert(nl_mailbox_idle(&q.in, &q.out));
 }
 
 /* The same on an idle mailbox: whoever took the idle mark away is the one that schedules. */
 Test(mailbox, push_under_way_on_an_idle_one)
 {
     nl_msg a, b;
-    nl_mailbox_init(&q);
+    nl_mailbox_init(&q.in, &q.out);
     atomic_store(&a.next, NULL);
-    uintptr_t prev = atomic_exchange(&q.head, (uintptr_t)&a);
-    cr_assert_eq(prev, (uintptr_t)&q.stub | NL_MAILBOX_IDLE);
-    cr_assert_not(nl_mailbox_push(&q, &b));
-    cr_assert_null(nl_mailbox_pop(&q));
-    cr_assert_not(nl_mailbox_idle(&q));
-    atomic_store(&q.stub.next, &a);
-    cr_assert_eq(nl_mailbox_pop(&q), &a);
-    cr_assert_eq(nl_mailbox_pop(&q), &b);
-    cr_assert(nl_mailbox_idle(&q));
+    uintptr_t prev = atomic_exchange(&q.in.head, (uintptr_t)&a);
+    cr_assert_eq(prev, (uintptr_t)&q.out.stub | NL_MAILBOX_IDLE);
+    cr_assert_not(nl_mailbox_push(&q.in, &b));
+    cr_assert_null(nl_mailbox_pop(&q.in, &q.out));
+    cr_assert_not(nl_mailbox_idle(&q.in, &q.out));
+    atomic_store(&q.out.stub.next, &a);
+    cr_assert_eq(nl_mailbox_pop(&q.in, &q.out), &a);
+    cr_assert_eq(nl_mailbox_pop(&q.in, &q.out), &b);
+    cr_assert(nl_mailbox_idle(&q.in, &q.out));
 }
 
 /* pop found a to be the last one, and before it could put the stub behind a, a producer came in between. */
 Test(mailbox, no_stub_behind_a_push_under_way)
 {
     nl_msg a, b;
-    nl_mailbox_init(&q);
-    nl_mailbox_push(&q, &a);
+    nl_mailbox_init(&q.in, &q.out);
+    nl_mailbox_push(&q.in, &a);
 
     atomic_store(&b.next, NULL);
-    nl_msg *prev = (nl_msg *)atomic_exchange(&q.head, (uintptr_t)&b);
-    cr_assert_null(nl_mailbox_pop(&q));
-    cr_assert_null(nl_mailbox_pop(&q), "from the second time on a is the oldest node");
-    cr_assert_not(nl_mailbox_idle(&q), "a and b are still there");
+    nl_msg *prev = (nl_msg *)atomic_exchange(&q.in.head, (uintptr_t)&b);
+    cr_assert_null(nl_mailbox_pop(&q.in, &q.out));
+    cr_assert_null(nl_mailbox_pop(&q.in, &q.out), "from the second time on a is the oldest node");
+    cr_assert_not(nl_mailbox_idle(&q.in, &q.out), "a and b are still there");
     atomic_store(&prev->next, &b);
 
-    cr_assert_eq(nl_mailbox_pop(&q), &a);
-    cr_assert_eq(nl_mailbox_pop(&q), &b);
-    cr_assert_null(nl_mailbox_pop(&q));
-    cr_assert(nl_mailbox_idle(&q));
+    cr_assert_eq(nl_mailbox_pop(&q.in, &q.out), &a);
+    cr_assert_eq(nl_mailbox_pop(&q.in, &q.out), &b);
+    cr_assert_null(nl_mailbox_pop(&q.in, &q.out));
+    cr_assert(nl_mailbox_idle(&q.in, &q.out));
 }
 
 Test(mailbox, full)
 {
     nl_msg m[5];
-    nl_mailbox_init(&q);
+    nl_mailbox_init(&q.in, &q.out);
     for (int i = 0; i < 5; i++) {
-        cr_assert_not(nl_mailbox_full(&q, 5));
-        nl_mailbox_push(&q, &m[i]);
+        cr_assert_not(nl_mailbox_full(&q.in, &q.out, 5));
+        nl_mailbox_push(&q.in, &m[i]);
     }
-    cr_assert(nl_mailbox_full(&q, 5));
-    cr_assert_eq(nl_mailbox_pop(&q), &m[0]);
-    cr_assert_not(nl_mailbox_full(&q, 5), "room again");
-    nl_mailbox_push(&q, &m[0]);
-    cr_assert(nl_mailbox_full(&q, 5));
-    cr_assert_eq(nl_mailbox_len(&q), 5);
+    cr_assert(nl_mailbox_full(&q.in, &q.out, 5));
+    cr_assert_eq(nl_mailbox_pop(&q.in, &q.out), &m[0]);
+    cr_assert_not(nl_mailbox_full(&q.in, &q.out, 5), "room again");
+    nl_mailbox_push(&q.in, &m[0]);
+    cr_assert(nl_mailbox_full(&q.in, &q.out, 5));
+    cr_assert_eq(nl_mailbox_len(&q.in, &q.out), 5);
 }
 
 /*
@@ -179,7 +182,7 @@ static void producer(void *arg)
         numbered *m = nl_pool_alloc(sizeof(*m));
         m->producer = (uint32_t)(uintptr_t)arg;
         m->number = i;
-        if (nl_mailbox_push(&q, &m->msg)) {
+        if (nl_mailbox_push(&q.in, &m->msg)) {
             atomic_fetch_add(&schedules, 1);
             give_token();
         }
@@ -198,7 +201,7 @@ static void consume(void)
         atomic_fetch_add(&two_consumers, 1);
     }
     nl_msg *msg = NULL;
-    for (int i = 0; i < 50 && (msg = nl_mailbox_pop(&q)); i++) {
+    for (int i = 0; i < 50 && (msg = nl_mailbox_pop(&q.in, &q.out)); i++) {
         numbered *m = (numbered *)(void *)msg;
         if (m->number != expected[m->producer]++) {
             atomic_fetch_add(&disorder, 1);
@@ -207,7 +210,7 @@ static void consume(void)
         nl_pool_free(m, sizeof(*m));
     }
     atomic_store(&running, 0);
-    if (msg == NULL && nl_mailbox_idle(&q)) {
+    if (msg == NULL && nl_mailbox_idle(&q.in, &q.out)) {
         atomic_fetch_add(&idles, 1);
     } else {
         give_token();
@@ -236,7 +239,7 @@ static void runner(void *arg)
 Test(mailbox, one_push_per_idle_period_schedules, .timeout = 120)
 {
     nl_thread *t[PRODUCERS + RUNNERS];
-    nl_mailbox_init(&q);
+    nl_mailbox_init(&q.in, &q.out);
     producers_left = PRODUCERS;
     for (uintptr_t i = 0; i < PRODUCERS + RUNNERS; i++) {
         cr_assert_eq(nl_thread_start(&t[i], "mailbox", i < PRODUCERS ? producer : runner, (void *)i), 0);
@@ -248,7 +251,7 @@ Test(mailbox, one_push_per_idle_period_schedules, .timeout = 120)
     cr_assert_eq(two_consumers, 0);
     cr_assert_eq(disorder, 0);
     cr_assert_eq(consumed, (uint64_t)PRODUCERS * EACH);
-    cr_assert_eq(q.pushed, q.popped);
+    cr_assert_eq(q.in.pushed, q.out.popped);
     cr_assert_eq(schedules, idles, "every period of work began with one push and ended idle");
     for (int i = 0; i < PRODUCERS; i++) {
         cr_assert_eq(expected[i], (uint32_t)EACH);

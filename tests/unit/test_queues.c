@@ -305,7 +305,7 @@ Test(idle, claim_takes_each_bit_once)
 /* ------------------------------------------------------------------ reclamation */
 
 typedef struct thing {
-    nl_grave grave;
+    nl_limbo limbo;
     atomic_int value;
 } thing;
 
@@ -316,9 +316,9 @@ static struct {
     int replaced;
 } rc;
 
-static void thing_free(nl_grave *g)
+static void thing_free(nl_limbo *g)
 {
-    thing *t = nl_container_of(g, thing, grave);
+    thing *t = nl_container_of(g, thing, limbo);
     atomic_store_explicit(&t->value, -1, memory_order_relaxed);
     nl_free(t);
     atomic_fetch_add(&rc.freed, 1);
@@ -350,7 +350,7 @@ Test(qsbr, nothing_is_freed_under_a_reader)
     for (int i = 0; i < 20000; i++) {
         thing *fresh = nl_calloc(sizeof *fresh);
         atomic_init(&fresh->value, i);
-        nl_bury(&atomic_exchange(&rc.shared, fresh)->grave, thing_free);
+        nl_retire(&atomic_exchange(&rc.shared, fresh)->limbo, thing_free);
         nl_qsbr_quiescent(mine);
         nl_qsbr_sweep(mine);
         rc.replaced++;
@@ -374,7 +374,7 @@ Test(qsbr, an_online_thread_holds_its_epoch)
     nl_qsbr_online(other);
     nl_qsbr_online(me);
     thing *t = nl_calloc(sizeof *t);
-    nl_bury(&t->grave, thing_free);
+    nl_retire(&t->limbo, thing_free);
     nl_qsbr_quiescent(me);
     cr_assert(nl_qsbr_sweep(me));
     cr_assert_eq(atomic_load(&rc.freed), 0);

@@ -9,6 +9,7 @@
 #include "base/os.h"
 #include "lua/api/modules.h"
 #include "lua/run/interrupt.h"
+#include "sched/names.h"
 
 /* A function that reads what another thread may be writing, and does not mind. */
 #if defined(__has_attribute)

@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "lua/msg/inbox.h"
+#include "sched/names.h"
 
 int nl_check_handle(lua_State *L, int arg, uint64_t *handle)
 {

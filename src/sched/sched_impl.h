@@ -1,15 +1,21 @@
 /*
- * worker.h - the inside of the scheduler, shared by worker.c, ctx.c, wake.c, monitor.c and
- * sched.c; nobody else includes it.
+ * sched_impl.h - the inside of the scheduler, shared by the files of this folder; nobody else
+ * includes it.
+ *
+ * Purpose: what a worker is, and what worker.c, wake.c, ctx.c, monitor.c and sched.c call of
+ *   each other.
+ * Threads: stated at each field and function; what is not is the owner's alone.
+ * Ownership: sched.c makes and frees the workers.
  */
-#ifndef NL_WORKER_H
-#define NL_WORKER_H
+#ifndef NL_SCHED_IMPL_H
+#define NL_SCHED_IMPL_H
 
 #include "base/os.h"
 #include "base/spin.h"
 #include "base/ticks.h"
 #include "sched/idle.h"
 #include "sched/injq.h"
+#include "sched/names.h"
 #include "sched/runq.h"
 #include "sched/sched.h"
 
@@ -27,13 +33,13 @@
 typedef struct nl_worker {
     /* Looked at by others. */
     nl_runq runq;
-    nl_alignas_line _Atomic(nl_ctx *)
-        next;                        /* woken by a message just sent: run first, while it is in cache */
+    /* The next slot: woken by a message just sent, run first while it is in cache. */
+    nl_alignas_line _Atomic(nl_ctx *) next;
     _Atomic(nl_ctx *) current;       /* what is being run; written by the owner */
     atomic_uint_fast64_t dispatches; /* written by the owner; the monitor sees whether it moves */
     atomic_uint homes;               /* contexts whose nl_ctx_home this is */
     atomic_bool stuck;  /* the monitor: current has been running for a tick; next may be stolen */
-    nl_spin poll_lock;  /* polls reactor; the owner holds it while parked, others only ever try it */
+    nl_spin poll_lock;  /* polls reactor; the owner holds it while it sleeps, others only try it */
     nl_spin timer_lock; /* ctx_timers, layer_timers */
     nl_timers ctx_timers;
     nl_timers layer_timers;
@@ -43,7 +49,8 @@ typedef struct nl_worker {
     nl_alignas_line int index;
     nl_qsbr *qsbr;
     bool searching;
-    bool harvesting; /* contexts made ready now came from the reactor, not from a message */
+    bool delivering;    /* contexts made ready now came from a reactor or a timer, not from a message */
+    bool first_is_mine; /* the first one of a delivery: this worker runs it at once, nobody need be woken */
     bool want_flush;
     int budget;
     int byte_budget;
@@ -66,6 +73,7 @@ typedef struct nl_sched {
     uint64_t ticks_per_us;
     nl_worker *worker[NL_WORKERS_MAX];
     nl_idle idle;
+    atomic_uint_fast64_t wakes; /* workers that were claimed and woken */
     nl_injq injq;
     nl_slots *contexts;
     nl_sched_hooks hooks;
@@ -73,6 +81,7 @@ typedef struct nl_sched {
     atomic_uint_fast64_t live;
     atomic_int status;
     atomic_int blocked;  /* workers asleep in a system call of a script */
+    atomic_bool broken;  /* a reactor has failed, and that was logged */
     atomic_bool exiting; /* nl_sched_exit was called */
     atomic_bool stop;    /* workers leave their loops */
     uint64_t mailbox_max;
@@ -93,11 +102,17 @@ void nl_search_found(nl_worker *w); /* stops searching because of a find; passes
 
 /* worker.c */
 void nl_worker_loop(nl_worker *w);
-void nl_harvest(nl_worker *w, nl_worker *from, int64_t timeout_ns); /* caller holds from->poll_lock */
-void nl_fire_timers(nl_worker *from);
 
 /* ctx.c */
 void nl_dispatch(nl_worker *w, nl_ctx *c);
+
+/* names.c */
+void nl_names_init(void);
+void nl_names_fini(void);
+/* Frees every name c bears; by the worker that ends it. */
+void nl_names_release(nl_ctx *c);
+/* Remembers why handle ended (NULL: by itself), until its place in the table is needed. */
+void nl_obituary_store(uint64_t handle, const char *reason);
 
 /* monitor.c */
 void nl_monitor_start(void);

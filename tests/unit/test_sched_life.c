@@ -1,0 +1,259 @@
+/* test_sched_life.c - contexts in C on the real scheduler: their life, names, rescue, homes, under chaos too. */
+#include "sched_kit.h"
+
+/* ------------------------------------------------------------------ life */
+
+static void boot_kill(void)
+{
+    actor *a = actor_new(NULL, fan_on);
+    uint64_t h = actor_start(a);
+    cr_assert_eq(nl_name_register("x", 1, h), 0);
+    cr_assert_eq(nl_name_register("x", 1, h), 0);
+    cr_assert_eq(nl_name_register("", 0, h), -EINVAL);
+    cr_assert_eq(nl_name_lookup("x", 1), h);
+    uint64_t other = actor_start(actor_new(NULL, fan_on));
+    cr_assert_eq(nl_name_register("x", 1, other), -NL_ENAMETAKEN);
+    cr_assert_eq(nl_ctx_kill(h, "because"), 0);
+    cr_assert_eq(nl_ctx_kill(h, "again"), 0);
+    tell(h, 0, 1); /* behind the kill: dropped */
+    nl_ctx_kill(other, NULL);
+}
+
+Test(sched, kill_names_obituary)
+{
+    for (int w = 1; w <= 2; w++) {
+        nl_sched_config cfg = {.workers = w};
+        cr_assert_eq(nl_sched_init(&cfg), 0);
+        atomic_store(&dropped, 0);
+        boot_kill();
+        cr_assert_eq(nl_sched_run(), 0);
+        char why[32];
+        cr_assert(nl_ctx_obituary(1, why, sizeof why));
+        cr_assert_str_eq(why, "because");
+        cr_assert(nl_ctx_obituary(2, why, sizeof why));
+        cr_assert_str_eq(why, "exit");
+        cr_assert_not(nl_ctx_obituary(3, why, sizeof why));
+        cr_assert_eq(nl_name_lookup("x", 1), 0);
+        cr_assert_eq(nl_ctx_find(1), NULL);
+        cr_assert_eq(tell(1, 0, 0), -NL_ENOCONTEXT);
+        nl_sched_fini();
+        cr_assert_eq(atomic_load(&dropped), 1);
+    }
+}
+
+static void exit_begin(actor *a)
+{
+    (void)a;
+    nl_sched_exit(7);
+    nl_sched_exit(8); /* the first one counts */
+    actor *late = actor_new(NULL, NULL);
+    cr_assert_eq(nl_ctx_start(&late->ctx), -NL_ESTOPPING);
+    nl_free_aligned(late);
+}
+
+static void boot_exit(void)
+{
+    for (int i = 0; i < 100; i++) {
+        actor_start(actor_new(i == 50 ? exit_begin : NULL, fan_on)); /* all would stay for ever */
+    }
+}
+
+Test(sched, exit_ends_everything)
+{
+    for (unsigned i = 0; i < nl_countof(worker_counts); i++) {
+        cr_assert_eq(run(worker_counts[i], 0, boot_exit), 7);
+        cr_assert_eq(atomic_load(&freed), 100);
+    }
+}
+
+Test(sched, mailbox_limit)
+{
+    nl_sched_config cfg = {.workers = 1};
+    cr_assert_eq(nl_sched_init(&cfg), 0);
+    nl_ctx_set_mailbox_max(3);
+    actor *a = actor_new(NULL, fan_on);
+    a->want = 3;
+    uint64_t h = actor_start(a);
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(tell(h, 0, i), 0);
+    }
+    cr_assert_eq(tell(h, 0, 3), -NL_EMAILBOXFULL);
+    cr_assert_eq(nl_ctx_mailbox_len(&a->ctx), 3);
+    cr_assert_eq(nl_sched_run(), 0);
+    nl_sched_fini();
+}
+
+/* ------------------------------------------------------------------ fairness and rescue */
+
+static atomic_bool neighbour_ran;
+
+static void neighbour_on(actor *a, note *n)
+{
+    nl_pool_free(n, sizeof *n);
+    atomic_store(&neighbour_ran, true);
+    atomic_fetch_add(&total, 1);
+    nl_ctx_end(&a->ctx, NULL);
+}
+
+static void hog_begin(actor *a)
+{
+    uint64_t h = actor_start(actor_new(NULL, neighbour_on)); /* stands in this worker's next slot */
+    tell(h, 0, 0);
+    while (!atomic_load(&neighbour_ran)) { /* never gives way until somebody else has run the neighbour */
+    }
+    a->stay = false;
+}
+
+static void boot_hog(void)
+{
+    atomic_store(&neighbour_ran, false);
+    actor_start(actor_new(hog_begin, NULL));
+}
+
+Test(sched, stuck_worker_is_rescued, .timeout = 60)
+{
+    run(2, 0, boot_hog);
+    check_one();
+    run(8, 0, boot_hog);
+    check_one();
+}
+
+/* ------------------------------------------------------------------ wake-ups */
+
+enum { TICKS = 50 };
+static int64_t ticks_from;
+
+static void tick_again(actor *a)
+{
+    nl_ctx_timer_add(&a->ctx, &a->timer[0], ticks_from + (a->count + 1) * 1000000);
+}
+
+static void tick(nl_ctx *c, nl_timer *t)
+{
+    (void)t;
+    actor *a = (actor *)c;
+    if (++a->count == TICKS) {
+        nl_ctx_end(c, NULL);
+    } else {
+        tick_again(a);
+    }
+}
+
+static void ticker_begin(actor *a)
+{
+    nl_timer_init(&a->timer[0]);
+    tick_again(a);
+}
+
+static void boot_tickers(void)
+{
+    static nl_ctx_ops ops;
+    ops = a_ops;
+    ops.timer = tick;
+    ticks_from = nl_now_ns();
+    for (int i = 0; i < 3; i++) {
+        actor *a = actor_new(ticker_begin, NULL);
+        a->ctx.ops = &ops;
+        actor_start(a);
+    }
+}
+
+/* The first due context is no reason to wake another worker, and the next one no reason to wake the own one. */
+Test(sched, a_worker_does_not_wake_itself)
+{
+    nl_sched_config cfg = {.workers = 1};
+    cr_assert_eq(nl_sched_init(&cfg), 0);
+    boot_tickers();
+    uint64_t before = nl_sched_wakes();
+    cr_assert_eq(nl_sched_run(), 0);
+    cr_assert_lt(nl_sched_wakes() - before, TICKS / 2); /* the monitor may have sent some */
+    nl_sched_fini();
+}
+
+/* Lookups race with ends: memory found must stay good until the end of the dispatch. */
+static void churn_leaf(actor *a, note *n)
+{
+    nl_pool_free(n, sizeof *n);
+    tell(a->peer, 0, 1);
+    nl_ctx_end(&a->ctx, NULL);
+}
+
+static void churn_begin(actor *a)
+{
+    for (int i = 0; i < 20; i++) {
+        actor *c = actor_new(NULL, churn_leaf);
+        c->peer = a->ctx.slot.id;
+        uint64_t h = actor_start(c);
+        tell(h, a->ctx.slot.id, i);
+        tell(h, a->ctx.slot.id, i); /* often after its end, or dropped */
+        tell(h - 1, a->ctx.slot.id, i);
+    }
+}
+
+static void churn_on(actor *a, note *n)
+{
+    nl_pool_free(n, sizeof *n);
+    if (++a->count == 20) {
+        nl_ctx_end(&a->ctx, NULL);
+    }
+}
+
+static void boot_churn(void)
+{
+    for (int i = 0; i < 100; i++) {
+        actor_start(actor_new(churn_begin, churn_on));
+    }
+}
+
+static void check_churn(void)
+{
+    cr_assert_eq(atomic_load(&freed), atomic_load(&ended));
+    cr_assert_eq(atomic_load(&freed), 2100);
+}
+
+Test(sched, churn)
+{
+    each_way(boot_churn, check_churn);
+}
+
+/* ------------------------------------------------------------------ homes */
+
+enum { HOMES = 128 };
+static uint64_t home_ids[HOMES];
+static int homes[64], homes_chosen, home_workers;
+
+/* Each chooses and then starts the next one, so that no two choose at once. */
+static void homes_begin(actor *a)
+{
+    int home = nl_ctx_home(&a->ctx);
+    cr_assert_eq(nl_ctx_home(&a->ctx), home);
+    cr_assert(home >= 0 && home < home_workers);
+    homes[home]++;
+    home_ids[homes_chosen++] = a->ctx.slot.id;
+    if (homes_chosen < HOMES) {
+        actor_start(actor_new(homes_begin, churn_on));
+        return;
+    }
+    for (int i = 0; i < HOMES; i++) {
+        nl_ctx_kill(home_ids[i], NULL);
+    }
+}
+
+static void boot_homes(void)
+{
+    memset(homes, 0, sizeof homes);
+    homes_chosen = 0;
+    actor_start(actor_new(homes_begin, churn_on));
+}
+
+Test(sched, homes_are_spread_evenly)
+{
+    for (unsigned i = 0; i < nl_countof(worker_counts); i++) {
+        home_workers = worker_counts[i];
+        run(home_workers, 1, boot_homes);
+        for (int k = 0; k < home_workers; k++) {
+            cr_assert_eq(homes[k], HOMES / home_workers, "worker %d is home to %d", k, homes[k]);
+        }
+        cr_assert_eq(atomic_load(&freed), HOMES);
+    }
+}
