@@ -195,6 +195,19 @@ t.test("rules.modules.escapes: a library named behind a string of several lines 
   end
 end)
 
+t.test("rules.modules.line-ends: a library is there behind a byte order mark, a # line, and any line ends", function()
+  local bom, body = "\239\187\191", "os.getenv('HOME') -- it's [[ one\ncontext.send(context.parent, type(os.time()))\n"
+  for _, head in ipairs { "", "#!/usr/bin/env -S nl-jit -w 2 --pin=on it's\n" } do
+    for _, line_end in ipairs { "\n", "\r", "\r\n", "\n\r" } do
+      for _, mark in ipairs { "", bom } do
+        local source = mark .. (head .. body):gsub("\n", line_end)
+        t.eq(t.good(context.recv(t.spawn(source), 20)), "number", source)
+      end
+    end
+  end
+  t.eq(t.good(context.recv(t.spawn(bom .. "context.send(context.parent, 'marked')"), 20)), "marked")
+end)
+
 t.test("rules.modules.seeall: a module that sees all globals finds the libraries under any name", function()
   local got = t.good(context.recv(t.spawn [[
     module("m", package.seeall)

@@ -135,11 +135,34 @@ static const char *skip_escape(const char *p, const char *end)
     return p + (pair ? 3 : 2);
 }
 
+static inline bool is_line_end(char c)
+{
+    return c == '\n' || c == '\r';
+}
+
+/* The end of the line that p is in. */
+static const char *skip_line(const char *p, const char *end)
+{
+    while (p < end && !is_line_end(*p)) {
+        p++;
+    }
+    return p;
+}
+
+/* Behind what the compiler skips at the start of a text: a byte order mark, then a line that opens with "#". */
+static const char *skip_head(const char *p, const char *end)
+{
+    if (end - p >= 3 && memcmp(p, "\xEF\xBB\xBF", 3) == 0) {
+        p += 3;
+    }
+    return p < end && *p == '#' ? skip_line(p, end) : p;
+}
+
 /* Behind the quoted string that opens at p; it cannot go over the end of a line unless the break is escaped. */
 static const char *skip_quoted(const char *p, const char *end)
 {
     char quote = *p++;
-    while (p < end && *p != quote && *p != '\n') {
+    while (p < end && *p != quote && !is_line_end(*p)) {
         p = *p == '\\' ? skip_escape(p, end) : p + 1;
     }
     return p < end ? p + 1 : end;
@@ -150,7 +173,7 @@ static const char *skip_quoted(const char *p, const char *end)
 nl_libs_needed nl_libs_of_text(const char *text, size_t len)
 {
     nl_libs_needed needed = {0, 0};
-    const char *p = text, *end = text + len;
+    const char *end = text + len, *p = skip_head(text, end);
     while (p < end) {
         const char *from = p;
         while (p < end && is_word_char((unsigned char)*p)) {
@@ -165,8 +188,7 @@ nl_libs_needed nl_libs_of_text(const char *text, size_t len)
         if (n >= 0) {
             p = skip_long(comment ? p + 2 : p, end, n);
         } else if (comment) {
-            const char *eol = memchr(p, '\n', (size_t)(end - p));
-            p = eol ? eol : end;
+            p = skip_line(p, end);
         } else if (*p == '"' || *p == '\'') {
             p = skip_quoted(p, end);
         } else {
