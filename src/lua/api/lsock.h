@@ -1,15 +1,14 @@
 /*
- * lsock.h - the socket objects of Lua, shared by the files of the module `tcp`: lib_tcp.c
- * (functions and options), lsock.c (objects and their end), lsock_read.c, lsock_write.c and
- * lsock_connect.c.
+ * lsock.h - the socket objects of Lua, shared by the files of the module `tcp`.
  *
- * A socket object is a userdata with a nl_lsock inside; net/tcp.h's socket points back to
- * it.  It is collected like any value while nobody waits on it.  From the first waiter or
- * callback on it is anchored (`self`), so that neither it nor the socket can go away
- * meanwhile.
- *
- * Messages that point to an object (writes) are pieces of memory of their own and not part of
- * the userdata: they may still lie in the mailbox when the state is gone.
+ * Purpose: lib_tcp.c has the functions and options, lsock.c the objects and their end,
+ *          lsock_read.c, lsock_write.c and lsock_connect.c the calls that wait.
+ * Threads: the one that runs the context.
+ * Ownership: a socket object is a userdata with a nl_lsock inside; net/tcp.h's socket points
+ *          back to it.  The object is collected like any value while nobody waits on it.  From
+ *          the first waiter or callback on it is anchored (`self`): neither it nor the socket
+ *          can go away meanwhile.  Messages that point to an object (writes) are memory of
+ *          their own: they may still lie in the mailbox when the state is gone.
  */
 #ifndef NL_LSOCK_H
 #define NL_LSOCK_H
