@@ -56,6 +56,18 @@ void nl_region_unmap(void *p, size_t n);
 /* Whole pages of such memory will be written to soon: takes them at once, if the system can, instead of one by one. */
 void nl_region_populate(void *p, size_t n);
 
+/*
+ * What tells one state of a file from another.  changed_ns is the time at which the system itself has last seen it
+ * change, which nobody can set; mtime_ns where a system keeps none.  Both are wall-clock time, as coarse as the
+ * file system's.
+ */
+typedef struct nl_file_stamp {
+    int64_t mtime_ns, changed_ns, size;
+    uint64_t ino, dev;
+} nl_file_stamp;
+/* 0; -errno, -EISDIR for a directory. */
+int nl_file_stamp_get(const char *path, nl_file_stamp *out);
+
 /* Mutex and condition for slow paths only (names, resolver, monitor). */
 typedef struct nl_mutex nl_mutex;
 nl_mutex *nl_mutex_new(void);

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
@@ -59,6 +60,32 @@ void nl_wall_clock(int64_t *sec, int *usec)
     gettimeofday(&tv, NULL);
     *sec = tv.tv_sec;
     *usec = (int)tv.tv_usec;
+}
+
+/* --- Files ------------------------------------------------------------------------------- */
+
+static int64_t timespec_ns(struct timespec t)
+{
+    return (int64_t)t.tv_sec * NS_PER_S + t.tv_nsec;
+}
+
+int nl_file_stamp_get(const char *path, nl_file_stamp *out)
+{
+    struct stat st;
+    if (stat(path, &st) < 0) {
+        return -errno;
+    }
+    if (S_ISDIR(st.st_mode)) {
+        return -EISDIR;
+    }
+#ifdef __APPLE__
+    const struct timespec modified = st.st_mtimespec, changed = st.st_ctimespec;
+#else
+    const struct timespec modified = st.st_mtim, changed = st.st_ctim;
+#endif
+    *out = (nl_file_stamp){timespec_ns(modified), timespec_ns(changed), (int64_t)st.st_size,
+                           (uint64_t)st.st_ino, (uint64_t)st.st_dev};
+    return 0;
 }
 
 /* --- Memory ------------------------------------------------------------------------------ */

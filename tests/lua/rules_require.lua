@@ -94,6 +94,35 @@ t.test("rules.require.broken: syntax errors and errors of a module pass on; the 
   thrown = nil
 end)
 
+t.test("rules.require.changed: what a file says now counts, also after a change that keeps its size and its time", function()
+  local name = module("changed", "return 'v0'")
+  local path = t.tmp .. "/changed.lua"
+  for i = 1, 9 do
+    package.loaded.changed = nil
+    t.eq(require(name), "v" .. i - 1)
+    local f = assert(io.open(path, "r+")) -- in place, within one tick of the clock
+    f:write("return 'v" .. i .. "'")
+    f:close()
+    if i > 5 then os.execute("touch -d '2001-01-01 00:00:00' " .. path) end
+    t.eq(dofile(path), "v" .. i)
+    t.eq(loadfile(path)(), "v" .. i)
+  end
+end)
+
+t.test("rules.require.changed-late: the same when the file is an old one", function()
+  local name = module("changed_late", "return 'old'")
+  os.execute("touch -d '2001-01-01 00:00:00' " .. t.tmp .. "/changed_late.lua")
+  for _, text in ipairs { "old", "new" } do
+    local f = assert(io.open(t.tmp .. "/changed_late.lua", "r+"))
+    f:write("return '" .. text .. "'")
+    f:close()
+    if text == "old" then timer.sleep(2.5) end -- longer than the cache doubts a file's time
+    os.execute("touch -d '2001-01-01 00:00:00' " .. t.tmp .. "/changed_late.lua")
+    package.loaded.changed_late = nil
+    t.eq(require(name), text)
+  end
+end)
+
 t.test("rules.require.loop: modules that require each other are an error, not an endless loop", function()
   module("loop_a", "return require 'loop_b'")
   module("loop_b", "return require 'loop_a'")

@@ -5,24 +5,27 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/alloc.h"
+#include "base/os.h"
 #include "base/spin.h"
 #include "lua/vm/embedded.h"
 
 #define NBUCKETS 256
 
-typedef struct stamp {
-    int64_t mtime_ns, size;
-    uint64_t ino;
-} stamp;
+/*
+ * A file written twice within one tick of its file system's clock has the same stamp after both.  Ticks are 10 ms at
+ * most on local file systems of today, 2 s on the coarsest.
+ */
+#define STAMP_AGE_NS INT64_C(2000000000)
 
 struct nl_chunk {
     nl_chunk *next; /* in its bucket */
     atomic_uint refs;
     nl_libs_needed libs;
-    stamp at;
+    nl_file_stamp stamp; /* of the file when its text was read */
+    bool settled;        /* no other state of the file has that stamp; under the lock */
+    uint64_t text_hash;
     char *path; /* NULL: not cached */
     char *name; /* for luaL_loadbuffer */
     char *code;
@@ -33,27 +36,6 @@ static nl_chunk *buckets[NBUCKETS];
 static nl_spin lock = NL_SPIN_INIT; /* buckets and their lists, for a walk of a few steps */
 
 /* ------------------------------------------------------------------ reading */
-
-static int stamp_of(const char *path, stamp *at)
-{
-    struct stat st;
-    if (stat(path, &st) < 0) {
-        return -errno;
-    }
-    if (S_ISDIR(st.st_mode)) {
-        return -EISDIR;
-    }
-#if defined(__APPLE__)
-    at->mtime_ns = st.st_mtimespec.tv_sec * 1000000000ll + st.st_mtimespec.tv_nsec;
-#elif defined(_WIN32)
-    at->mtime_ns = (int64_t)st.st_mtime * 1000000000;
-#else
-    at->mtime_ns = st.st_mtim.tv_sec * 1000000000ll + st.st_mtim.tv_nsec;
-#endif
-    at->size = (int64_t)st.st_size;
-    at->ino = (uint64_t)st.st_ino;
-    return 0;
-}
 
 int nl_read_file(const char *path, char **text, size_t *len)
 {
@@ -159,17 +141,22 @@ void nl_chunk_release(nl_chunk *c)
 
 /* ------------------------------------------------------------------ the cache */
 
-static nl_chunk **bucket_of(const char *path)
+static uint64_t hash_of(const char *p, size_t n)
 {
-    uint32_t h = 2166136261u;
-    for (const char *p = path; *p; p++) {
-        h = (h ^ (unsigned char)*p) * 16777619u;
+    uint64_t h = 14695981039346656037u; /* FNV-1a */
+    for (size_t i = 0; i < n; i++) {
+        h = (h ^ (unsigned char)p[i]) * 1099511628211u;
     }
-    return &buckets[h % NBUCKETS];
+    return h;
 }
 
-/* The place of path's chunk in its list, or of the end.  Under the lock. */
-static nl_chunk **place_of(nl_chunk **bucket, const char *path)
+static nl_chunk **bucket_of(const char *path)
+{
+    return &buckets[hash_of(path, strlen(path)) % NBUCKETS];
+}
+
+/* The place of path's chunk in its list, or of the end. */
+static nl_chunk **place_of_locked(nl_chunk **bucket, const char *path)
 {
     while (*bucket && strcmp((*bucket)->path, path) != 0) {
         bucket = &(*bucket)->next;
@@ -177,13 +164,31 @@ static nl_chunk **place_of(nl_chunk **bucket, const char *path)
     return bucket;
 }
 
-/* The chunk cached for a path as it was at that time, with a reference for the caller, or NULL. */
-static nl_chunk *cached(const char *path, const stamp *at)
+/* What is known of a file now; settled: its stamp is so old that another state of it would have another one. */
+typedef struct state {
+    nl_file_stamp stamp;
+    bool settled;
+} state;
+
+static int state_of(const char *path, state *s)
+{
+    int64_t seconds;
+    int us;
+    nl_wall_clock(&seconds, &us);
+    int err = nl_file_stamp_get(path, &s->stamp);
+    s->settled = !err && s->stamp.changed_ns < seconds * INT64_C(1000000000) - STAMP_AGE_NS;
+    return err;
+}
+
+/* The chunk cached for the file in that state, with a reference for the caller, or NULL.  text_hash: NULL if it is not known. */
+static nl_chunk *cached(const char *path, const state *s, const uint64_t *text_hash)
 {
     nl_chunk **bucket = bucket_of(path);
     nl_spin_lock(&lock);
-    nl_chunk *c = *place_of(bucket, path);
-    if (c && memcmp(&c->at, at, sizeof *at) == 0) {
+    nl_chunk *c = *place_of_locked(bucket, path);
+    if (c && memcmp(&c->stamp, &s->stamp, sizeof c->stamp) == 0 &&
+        (c->settled || (text_hash && c->text_hash == *text_hash))) {
+        c->settled |= s->settled;
         atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
     } else {
         c = NULL;
@@ -193,14 +198,16 @@ static nl_chunk *cached(const char *path, const stamp *at)
 }
 
 /* Puts a new chunk in, in place of an older one. */
-static void keep(nl_chunk *c, const char *path, const stamp *at)
+static void keep(nl_chunk *c, const char *path, const state *s, uint64_t text_hash)
 {
-    c->at = *at;
+    c->stamp = s->stamp;
+    c->settled = s->settled;
+    c->text_hash = text_hash;
     c->path = nl_strdup(path);
     atomic_store_explicit(&c->refs, 2, memory_order_relaxed); /* the caller's and the cache's */
     nl_chunk **bucket = bucket_of(path);
     nl_spin_lock(&lock);
-    nl_chunk **place = place_of(bucket, path), *old = *place;
+    nl_chunk **place = place_of_locked(bucket, path), *old = *place;
     c->next = old ? old->next : NULL;
     *place = c;
     nl_spin_unlock(&lock);
@@ -209,52 +216,54 @@ static void keep(nl_chunk *c, const char *path, const stamp *at)
 
 nl_chunk *nl_chunk_cached(const char *path)
 {
-    stamp at;
-    return stamp_of(path, &at) == 0 ? cached(path, &at) : NULL;
+    state s;
+    return state_of(path, &s) == 0 ? cached(path, &s, NULL) : NULL;
+}
+
+static int compile_file(nl_chunk **out, lua_State *L, const char *path, const char *text, size_t len)
+{
+    size_t n = strlen(path);
+    char *name = nl_malloc(n + 2);
+    name[0] = '@';
+    memcpy(name + 1, path, n + 1);
+    int err = nl_chunk_from_text(out, L, text, len, name);
+    nl_free(name);
+    return err;
 }
 
 int nl_chunk_get(nl_chunk **out, lua_State *L, const char *path)
 {
-    stamp at;
-    int err = stamp_of(path, &at);
+    state s;
+    int err = state_of(path, &s);
+    if (err || (*out = cached(path, &s, NULL))) {
+        return err;
+    }
+    char *text = NULL;
+    size_t len = 0;
+    err = nl_read_file(path, &text, &len);
     if (err) {
         return err;
     }
-    nl_chunk *c = cached(path, &at);
-    if (!c) {
-        char *text = NULL;
-        size_t len = 0, n = strlen(path);
-        err = nl_read_file(path, &text, &len);
-        if (err) {
-            return err;
-        }
-        char *name = nl_malloc(n + 2);
-        name[0] = '@';
-        memcpy(name + 1, path, n + 1);
-        err = nl_chunk_from_text(&c, L, text, len, name);
-        nl_free(name);
-        nl_free(text);
-        if (err) {
-            return err;
-        }
-        keep(c, path, &at);
+    uint64_t hash = hash_of(text, len);
+    if (!(*out = cached(path, &s, &hash)) && !(err = compile_file(out, L, path, text, len))) {
+        keep(*out, path, &s, hash);
     }
-    *out = c;
-    return 0;
+    nl_free(text);
+    return err;
 }
 
 nl_chunk *nl_chunk_builtin(lua_State *L, const char *name, const char *text, size_t len)
 {
     char path[64] = "\001"; /* no file's */
     strncat(path, name, sizeof path - 2);
-    static const stamp at = {0, 0, 0};
-    nl_chunk *c = cached(path, &at);
+    static const state always = {.settled = true};
+    nl_chunk *c = cached(path, &always, NULL);
     if (!c) {
         if (nl_chunk_from_text(&c, L, text, len, "=[nl-jit]") != 0) {
             lua_error(L);
             return NULL; /* not reached */
         }
-        keep(c, path, &at);
+        keep(c, path, &always, 0);
     }
     return c;
 }

@@ -1,9 +1,11 @@
 /*
  * chunk.h - Lua files, compiled once per process.
  *
- * A file's bytecode (with its debug information) is kept under its path and used by every
- * context that loads it, as long as the file's time of change and size stay what they were.
- * Any thread; the cache has a lock of its own, not held while a file is read or compiled.
+ * Purpose: a file's bytecode (with its debug information) is kept under its path and used by every
+ * context that loads it, as long as the file is as it was.  Its stamp (os.h) tells that, once the stamp
+ * is older than a file system's clock is coarse (STAMP_AGE_NS); before that the text is read and compared.
+ * Threads: any; the cache has a lock of its own, not held while a file is read or compiled.
+ * Ownership: chunks are counted; who gets one releases it.  The cache holds one reference of each it keeps.
  */
 #ifndef NL_CHUNK_H
 #define NL_CHUNK_H
