@@ -10,7 +10,7 @@
  * read-modify-writes, so they stand in one order.  A wake that finds true stands before the
  * answer that ends that ring (a poll still under way or to come will return), and that
  * answer reads from it or from a later wake: release to acquire, so the caller of poll sees
- * whatever was written before the wake.  A wake that finds false stands after the
+ * all that was written before the wake.  A wake that finds false stands after the
  * last answer, hence after the last edge was taken, and makes a new edge.  A plain load
  * instead of the first exchange would save some nanoseconds, but would need a full fence
  * before it to have this proof.
@@ -122,7 +122,7 @@ int nl_reactor_arm_write(nl_reactor *r, nl_fd fd, uint64_t tag)
  */
 static int wait_once(int epfd, struct epoll_event *ev, int max, int64_t timeout_ns)
 {
-    /* Relaxed: only ever becomes true, and who sees it late asks once more in vain. */
+    /* Relaxed: it only becomes true; a thread that sees it late asks once more in vain. */
     static atomic_bool only_ms;
     if (timeout_ns <= 0) {
         return epoll_wait(epfd, ev, max, timeout_ns < 0 ? -1 : 0);
@@ -153,7 +153,7 @@ static unsigned translate(uint32_t e)
     if (e & EPOLLRDHUP) {
         out |= NL_EV_READ | NL_EV_HUP;
     }
-    if (e & (EPOLLERR | EPOLLHUP)) { /* whoever waits, in either direction, learns it from its next call */
+    if (e & (EPOLLERR | EPOLLHUP)) { /* both directions learn of it from their next call */
         out |= NL_EV_READ | NL_EV_WRITE | NL_EV_HUP;
     }
     return out;

@@ -1,20 +1,24 @@
 /*
- * reactor.h - readiness of sockets, one reactor per worker; the contract every back end
- * (epoll.c, kqueue.c, iocp.c) fulfils.
+ * reactor.h - readiness of sockets, one reactor per worker.
  *
- * Readiness with credit: after nl_reactor_attach a READ and a WRITE edge are armed.  An
- * event says "try again"; whoever got it uses the socket until the non-blocking call says
- * NL_AGAIN (or a short count), then calls the arm function, after which the next change is
- * reported once.  Events may be spurious or doubled.  epoll is edge triggered, so its arm
- * functions have nothing to do; kqueue arms WRITE on demand; IOCP posts its overlapped
- * operations there.
+ * Purpose:   the contract of the back ends: epoll.c (Linux) and poll.c (any POSIX system).
+ *            tests/unit/test_reactor.c and test_reactor_wait.c test it; each back end passes.
+ * Threads:   attach, detach, arm_* and wake may be called by any thread; poll by one thread at
+ *            a time (it holds the worker's poll lock).
+ * Ownership: the caller owns the descriptors.  A reactor names a socket by a tag (its id in the
+ *            socket table, slots.h), never by a pointer, so it holds no memory of others.  An
+ *            event of a socket that was detached meanwhile is stale: the tag is not found.
  *
- * A socket is named by a tag (its id in the socket table, slots.h), never by a pointer: an
- * event harvested for a socket that was detached meanwhile is recognised as stale by
- * whoever looks the tag up, so the reactor holds no memory of others.
+ * Readiness with credit.  nl_reactor_attach arms READ, WRITE and HUP.  An event takes away the
+ * credit of its direction and says "try again": the receiver uses the socket until the
+ * non-blocking call says NL_AGAIN, then calls the arm function.  What is ready then, or becomes
+ * ready later, is reported again.  So:
  *
- * Threads: attach, detach, arm_* and wake may be called by any thread; poll by one thread at
- * a time (the worker's poll lock sees to it).
+ *   - A direction that is not armed again may never be reported again (poll.c, which is one-shot).
+ *   - Events may be spurious or doubled: epoll reports both directions with each edge.  But
+ *     without a change and without arming, events come to an end.
+ *   - A short count of a read or write is as good as NL_AGAIN, except after HUP: epoll may have
+ *     reported the last bytes and the end of the stream as one edge.
  */
 #ifndef NL_REACTOR_H
 #define NL_REACTOR_H
@@ -27,7 +31,7 @@ typedef struct nl_reactor nl_reactor;
 enum {
     NL_EV_READ = 1,  /* data, a connection to accept, or the end of the stream */
     NL_EV_WRITE = 2, /* room in the send buffer, or a connect that has finished either way */
-    NL_EV_HUP = 4    /* the peer has shut down or an error is pending: a short read is not the end */
+    NL_EV_HUP = 4    /* the peer has shut down (where the system tells it apart) or an error is pending */
 };
 
 typedef struct nl_event {
@@ -35,20 +39,23 @@ typedef struct nl_event {
     unsigned events; /* NL_EV_* */
 } nl_event;
 
-/* "epoll", "kqueue", "iocp": for nl-jit -v. */
+/* "epoll" or "poll": for nl-jit -v. */
 const char *nl_reactor_backend(void);
 
 /* 0 and *out, or -errno. */
 int nl_reactor_new(nl_reactor **out);
 void nl_reactor_free(nl_reactor *r);
 
-/* Starts to watch fd under tag (not 0).  0 or -errno (EMFILE, ENOSPC, ENOMEM). */
+/* Starts to watch fd, which nobody watches yet, under tag (not 0).  0 or -errno (EBADF, EMFILE, ENOSPC, ENOMEM). */
 int nl_reactor_attach(nl_reactor *r, nl_fd fd, uint64_t tag);
-/* Stops watching; to be called before the descriptor is closed.  An event already harvested may still be seen. */
+/*
+ * Stops watching; must be called before the descriptor is closed.  An event already harvested
+ * may still be seen.  On return no poll keeps the socket open: a close takes effect at once.
+ */
 void nl_reactor_detach(nl_reactor *r, nl_fd fd, uint64_t tag);
-/* Asks for the next READ edge, after the socket was drained. */
+/* Arms READ, after the socket was drained.  Does nothing if tag is detached.  0 or -errno. */
 int nl_reactor_arm_read(nl_reactor *r, nl_fd fd, uint64_t tag);
-/* Asks for the next WRITE edge, after a short write. */
+/* Arms WRITE, after a short write, or while a connect is under way. */
 int nl_reactor_arm_write(nl_reactor *r, nl_fd fd, uint64_t tag);
 
 /*
@@ -58,7 +65,10 @@ int nl_reactor_arm_write(nl_reactor *r, nl_fd fd, uint64_t tag);
  */
 int nl_reactor_poll(nl_reactor *r, nl_event *ev, int max, int64_t timeout_ns);
 
-/* Makes the poll now under way, or the next one, return at once.  Async-signal-safe. */
+/*
+ * Makes the poll now under way, or the next one, return at once; the caller of that poll sees
+ * what was written before the wake.  Async-signal-safe.
+ */
 void nl_reactor_wake(nl_reactor *r);
 
 #endif

@@ -13,12 +13,8 @@ RTest(fresh_socket_is_writable_once)
     pair(&a, &b);
     cr_assert_eq(nl_reactor_attach(r, a, 5), 0);
     expect(5, NL_EV_WRITE);
-    if (exact()) {
-        expect_nothing();
-    }
-    nl_reactor_detach(r, a, 5);
-    nl_sock_close(a);
-    nl_sock_close(b);
+    settle(0);
+    done(a, 5, b);
 }
 
 RTest(read_edges)
@@ -29,9 +25,7 @@ RTest(read_edges)
     expect(5, NL_EV_WRITE);
     put(b, "one");
     expect(5, NL_EV_READ);
-    if (exact()) {
-        expect_nothing(); /* not drained, and yet no second edge for the same bytes */
-    }
+    settle(0); /* not drained, and yet the same bytes are not reported for ever */
     cr_assert_eq(drain(a), 3);
     cr_assert_eq(nl_reactor_arm_read(r, a, 5), 0);
     for (int i = 0; i < 100; i++) {
@@ -40,11 +34,43 @@ RTest(read_edges)
         cr_assert_eq(drain(a), 5);
         cr_assert_eq(nl_reactor_arm_read(r, a, 5), 0);
     }
-    if (exact()) {
-        expect_nothing();
+    settle(0);
+    done(a, 5, b);
+}
+
+RTest(what_comes_before_the_arming_is_reported)
+{
+    nl_fd a, b;
+    pair(&a, &b);
+    cr_assert_eq(nl_reactor_attach(r, a, 5), 0);
+    expect(5, NL_EV_WRITE);
+    settle(0);
+    for (int i = 0; i < 100; i++) {
+        put(b, "x");
+        expect(5, NL_EV_READ);
+        cr_assert_eq(drain(a), 1);
+        put(b, "y"); /* after NL_AGAIN, before the arming */
+        cr_assert_eq(nl_reactor_arm_read(r, a, 5), 0);
+        expect(5, NL_EV_READ);
+        cr_assert_eq(drain(a), 1);
+        cr_assert_eq(nl_reactor_arm_read(r, a, 5), 0);
     }
-    nl_sock_close(a);
-    nl_sock_close(b);
+    done(a, 5, b);
+}
+
+RTest(armed_twice_is_armed_once)
+{
+    nl_fd a, b;
+    pair(&a, &b);
+    cr_assert_eq(nl_reactor_attach(r, a, 5), 0);
+    for (int i = 0; i < 10; i++) {
+        cr_assert_eq(nl_reactor_arm_read(r, a, 5), 0);
+        cr_assert_eq(nl_reactor_arm_write(r, a, 5), 0);
+    }
+    put(b, "x");
+    expect(5, NL_EV_READ | NL_EV_WRITE);
+    settle(0);
+    done(a, 5, b);
 }
 
 RTest(bytes_that_were_there_before_attach)
@@ -54,24 +80,51 @@ RTest(bytes_that_were_there_before_attach)
     put(b, "early");
     cr_assert_eq(nl_reactor_attach(r, a, 5), 0);
     expect(5, NL_EV_READ | NL_EV_WRITE);
-    nl_sock_close(a);
-    nl_sock_close(b);
+    done(a, 5, b);
+}
+
+/* Reads to the end of the stream as the contract says: a short count is as good as NL_AGAIN, unless HUP was reported. */
+static int read_to_end(nl_fd fd, uint64_t tag)
+{
+    char buf[64];
+    unsigned seen = 0;
+    for (int total = 0;;) {
+        nl_event ev;
+        cr_assert_eq(nl_reactor_poll(r, &ev, 1, -1), 1);
+        cr_assert_eq(ev.tag, tag);
+        seen |= ev.events;
+        intptr_t n = ev.events & NL_EV_READ ? (intptr_t)sizeof(buf) : 0;
+        while (n == sizeof(buf) || (n > 0 && seen & NL_EV_HUP)) {
+            n = nl_sock_read(fd, buf, sizeof(buf));
+            cr_assert(n >= 0 || n == NL_AGAIN);
+            if (n == 0) {
+                return total;
+            }
+            total += n > 0 ? (int)n : 0;
+        }
+        if (ev.events & NL_EV_READ) {
+            cr_assert_eq(nl_reactor_arm_read(r, fd, tag), 0);
+        }
+    }
 }
 
 RTest(end_of_stream)
 {
-    nl_fd c, s;
-    tcp_pair(&c, &s);
-    cr_assert_eq(nl_reactor_attach(r, c, 5), 0);
-    put(s, "last words");
-    cr_assert_eq(nl_sock_shutdown_write(s), 0);
-    expect(5, NL_EV_READ | NL_EV_HUP);
-    char buf[64];
-    cr_assert_eq(nl_sock_read(c, buf, sizeof(buf)), 10);
-    cr_assert_eq(nl_sock_read(c, buf, sizeof(buf)), 0);
-    put(c, "still writable");
-    nl_sock_close(c);
-    nl_sock_close(s);
+    for (int late = 0; late <= 1; late++) {
+        nl_fd c, s;
+        tcp_pair(&c, &s);
+        cr_assert_eq(nl_reactor_attach(r, c, 5), 0);
+        put(s, "last words");
+        if (late) { /* the end comes alone */
+            expect(5, NL_EV_READ);
+            cr_assert_eq(drain(c), 10);
+            cr_assert_eq(nl_reactor_arm_read(r, c, 5), 0);
+        }
+        cr_assert_eq(nl_sock_shutdown_write(s), 0);
+        cr_assert_eq(read_to_end(c, 5), late ? 0 : 10);
+        put(c, "still writable");
+        done(c, 5, s);
+    }
 }
 
 RTest(no_hup_before_the_end)
@@ -89,8 +142,7 @@ RTest(no_hup_before_the_end)
         }
     }
     cr_assert_eq(seen & NL_EV_HUP, 0u);
-    nl_sock_close(c);
-    nl_sock_close(s);
+    done(c, 5, s);
 }
 
 RTest(reset)
@@ -104,7 +156,7 @@ RTest(reset)
     nl_sock_close(s);
     expect(5, NL_EV_READ | NL_EV_WRITE | NL_EV_HUP);
     cr_assert_eq(nl_sock_read(c, buf, sizeof(buf)), -ECONNRESET);
-    nl_sock_close(c);
+    gone(c, 5);
 }
 
 RTest(room_in_a_full_send_buffer)
@@ -125,20 +177,21 @@ RTest(room_in_a_full_send_buffer)
         for (;;) { /* the peer reads until there is room, however much that takes */
             nl_event ev;
             int m = nl_reactor_poll(r, &ev, 1, 0);
-            if (m == 1 && ev.tag == 5 && (ev.events & NL_EV_WRITE)) {
-                break;
+            if (m == 1 && (ev.events & NL_EV_WRITE)) {
+                if ((n = nl_sock_write(c, block, sizeof(block))) > 0) {
+                    break;
+                }
+                cr_assert_eq(n, NL_AGAIN);
+                cr_assert_eq(nl_reactor_arm_write(r, c, 5), 0);
             }
             n = nl_sock_read(s, block, sizeof(block));
             cr_assert(n > 0 || n == NL_AGAIN);
             got += n > 0 ? (uint64_t)n : 0;
             cr_assert_leq(got, sent);
         }
-        n = nl_sock_write(c, block, sizeof(block));
-        cr_assert_gt(n, 0, "reported writable, but it is not");
         sent += (uint64_t)n;
     }
-    nl_sock_close(c);
-    nl_sock_close(s);
+    done(c, 5, s);
 }
 
 RTest(listener)
@@ -163,7 +216,7 @@ RTest(listener)
             nl_sock_close(c[i]);
         }
     }
-    nl_sock_close(l);
+    gone(l, 9);
 }
 
 RTest(connect_succeeds)
@@ -175,8 +228,7 @@ RTest(connect_succeeds)
     cr_assert_eq(nl_reactor_attach(r, c, 5), 0);
     expect(5, NL_EV_WRITE);
     cr_assert_eq(nl_sock_connect_result(c), 0);
-    nl_sock_close(c);
-    nl_sock_close(l);
+    done(c, 5, l);
 }
 
 RTest(connect_is_refused)
@@ -191,7 +243,7 @@ RTest(connect_is_refused)
         cr_assert_eq(nl_reactor_attach(r, c, 5), 0);
         expect(5, NL_EV_WRITE);
         err = nl_sock_connect_result(c);
-        nl_sock_close(c);
+        gone(c, 5);
     }
     cr_assert_eq(err, -ECONNREFUSED);
     nl_sock_close(blocker);
@@ -206,12 +258,27 @@ RTest(detached_is_silent_and_can_come_back)
     cr_assert_eq(nl_reactor_attach(r, a, 5), 0);
     nl_reactor_detach(r, a, 5);
     put(b, "unheard");
-    expect_nothing();
+    settle(5);
     cr_assert_eq(nl_reactor_attach(r, a, 6), 0);
     expect(6, NL_EV_READ | NL_EV_WRITE);
     nl_reactor_detach(r, a, 6);
-    nl_sock_close(a);
-    nl_sock_close(b);
+    done(a, 6, b);
+}
+
+RTest(arming_under_an_old_tag_does_nothing)
+{
+    nl_fd a, b;
+    pair(&a, &b);
+    cr_assert_eq(nl_reactor_attach(r, a, 5), 0);
+    nl_reactor_detach(r, a, 5);
+    cr_assert_eq(nl_reactor_arm_read(r, a, 5), 0);
+    cr_assert_eq(nl_reactor_arm_write(r, a, 5), 0);
+    put(b, "x");
+    settle(5);
+    cr_assert_eq(nl_reactor_attach(r, a, 6), 0);
+    cr_assert_eq(nl_reactor_arm_read(r, a, 5), 0);
+    expect(6, NL_EV_READ | NL_EV_WRITE);
+    done(a, 6, b);
 }
 
 RTest(detached_is_silent_though_a_duplicate_lives)
@@ -221,10 +288,9 @@ RTest(detached_is_silent_though_a_duplicate_lives)
     int twin = dup((int)a);
     cr_assert_eq(nl_reactor_attach(r, a, 5), 0);
     expect(5, NL_EV_WRITE);
-    nl_reactor_detach(r, a, 5);
-    nl_sock_close(a);
+    gone(a, 5);
     put(b, "for the twin");
-    expect_nothing();
+    settle(5);
     close(twin);
     nl_sock_close(b);
 }
@@ -238,9 +304,7 @@ RTest(a_descriptor_used_again_has_its_new_tag)
         put(b, "x");
         expect(tag, NL_EV_READ | NL_EV_WRITE);
         put(b, "y"); /* an edge that nobody has harvested when the descriptor goes */
-        nl_reactor_detach(r, a, tag);
-        nl_sock_close(a);
-        nl_sock_close(b);
+        done(a, tag, b);
     }
 }
 
@@ -250,18 +314,15 @@ RTest(tags_are_whole)
     pair(&a, &b);
     cr_assert_eq(nl_reactor_attach(r, a, UINT64_MAX), 0);
     cr_assert_eq(nl_reactor_attach(r, b, (UINT64_C(1) << 53) - 1), 0);
-    uint64_t sum = 0;
-    for (int got = 0; got < 2;) {
+    for (int seen = 0; seen != 3;) {
         nl_event ev[2];
         int n = nl_reactor_poll(r, ev, 2, -1);
         for (int i = 0; i < n; i++) {
-            sum ^= ev[i].tag;
+            seen |= ev[i].tag == UINT64_MAX ? 1 : ev[i].tag == (UINT64_C(1) << 53) - 1 ? 2 : 4;
         }
-        got += n;
     }
-    cr_assert_eq(sum, UINT64_MAX ^ ((UINT64_C(1) << 53) - 1));
-    nl_sock_close(a);
-    nl_sock_close(b);
+    gone(a, UINT64_MAX);
+    gone(b, (UINT64_C(1) << 53) - 1);
 }
 
 RTest(attach_errors)
@@ -271,10 +332,6 @@ RTest(attach_errors)
     cr_assert_eq(nl_reactor_attach(r, NL_FD_NONE, 5), -EBADF);
     nl_sock_close(a);
     cr_assert_eq(nl_reactor_attach(r, a, 5), -EBADF);
-    if (exact()) {
-        cr_assert_eq(nl_reactor_attach(r, b, 5), 0);
-        cr_assert_eq(nl_reactor_attach(r, b, 6), -EEXIST);
-    }
     nl_sock_close(b);
 }
 
@@ -305,7 +362,7 @@ RTest(one_event_at_a_time_reaches_all)
         }
     }
     for (int i = 0; i < N; i++) {
-        nl_sock_close(a[i]);
+        gone(a[i], (uint64_t)i + 1);
         nl_sock_close(b[i]);
     }
 }
@@ -330,9 +387,6 @@ static void poke(nl_fd *a, nl_fd *b, int n, int step)
                 continue;
             }
             int bytes = drain(a[i]);
-            if (exact()) {
-                cr_assert_eq(bytes, 1, "socket %d", i);
-            }
             if (bytes == 1) {
                 cr_assert_eq(i % step, 0, "socket %d got nothing", i);
                 cr_assert_not(seen[i]);
@@ -359,15 +413,11 @@ RTest(thousands_of_sockets)
     for (size_t i = 0; i < nl_countof(steps); i++) {
         poke(a, b, n, steps[i]);
     }
-    if (exact()) {
-        expect_nothing();
-    }
+    settle(0);
     for (int i = 0; i < n; i++) {
-        nl_reactor_detach(r, a[i], 1000 + (uint64_t)i);
-        nl_sock_close(a[i]);
-        nl_sock_close(b[i]);
+        done(a[i], 1000 + (uint64_t)i, b[i]);
     }
-    expect_nothing();
+    settle(1000);
     nl_free(a);
     nl_free(b);
 }

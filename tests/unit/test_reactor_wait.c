@@ -42,8 +42,7 @@ RTest(longest_timeout_is_for_ever)
     pair(&a, &b);
     cr_assert_eq(nl_reactor_attach(r, a, 5), 0);
     cr_assert_eq(nl_reactor_poll(r, &ev, 1, INT64_MAX), 1);
-    nl_sock_close(a);
-    nl_sock_close(b);
+    done(a, 5, b);
 }
 
 #ifdef __linux__
@@ -70,8 +69,7 @@ static void without_pwait2(int error)
     nl_event ev;
     cr_assert_eq(nl_reactor_poll(r, &ev, 1, 3600 * 1000 * MS), 1);
     cr_assert_eq(ev.tag, 5);
-    nl_sock_close(a);
-    nl_sock_close(b);
+    done(a, 5, b);
 }
 
 RTest(timeouts_without_epoll_pwait2)
@@ -152,28 +150,7 @@ RTest(a_wake_does_not_hide_events)
         cr_assert_leq(drain(a), 1);
         cr_assert_eq(nl_reactor_arm_read(r, a, 5), 0);
     }
-    nl_sock_close(a);
-    nl_sock_close(b);
-}
-
-RTest(events_do_not_hide_a_wake)
-{
-    enum { N = 10 };
-    nl_fd a[N], b[N];
-    for (int i = 0; i < N; i++) {
-        pair(&a[i], &b[i]);
-        cr_assert_eq(nl_reactor_attach(r, a[i], (uint64_t)i + 1), 0);
-    }
-    nl_reactor_wake(r);
-    int returns_of_0 = 0;
-    while (returns_of_0 == 0) { /* -1: it would hang if the wake were lost among the events */
-        nl_event ev;
-        returns_of_0 += nl_reactor_poll(r, &ev, 1, -1) == 0;
-    }
-    for (int i = 0; i < N; i++) {
-        nl_sock_close(a[i]);
-        nl_sock_close(b[i]);
-    }
+    done(a, 5, b);
 }
 
 static void wake_it(int sig)
@@ -199,6 +176,7 @@ RTest(wake_from_a_signal_handler)
  */
 enum { WAKERS = 3 };
 static atomic_uint posted[WAKERS];
+static nl_fd noise[2]; /* a connection whose events come between the wakes */
 
 static void waker(void *arg)
 {
@@ -207,6 +185,7 @@ static void waker(void *arg)
         atomic_fetch_add_explicit(&posted[(uintptr_t)arg], 1, memory_order_relaxed);
         nl_reactor_wake(r);
         if (rng_below(&g, 8) == 0) {
+            nl_sock_write(noise[1], "x", 1);
             nl_thread_yield();
         }
     }
@@ -215,6 +194,8 @@ static void waker(void *arg)
 RTest(no_wake_is_lost)
 {
     nl_thread *t[WAKERS];
+    pair(&noise[0], &noise[1]);
+    cr_assert_eq(nl_reactor_attach(r, noise[0], 5), 0);
     for (uintptr_t i = 0; i < WAKERS; i++) {
         cr_assert_eq(nl_thread_start(&t[i], "waker", waker, (void *)i), 0);
     }
@@ -227,11 +208,15 @@ RTest(no_wake_is_lost)
             break;
         }
         nl_event ev;
-        cr_assert_eq(nl_reactor_poll(r, &ev, 1, -1), 0);
+        if (nl_reactor_poll(r, &ev, 1, -1) == 1 && ev.events & NL_EV_READ) {
+            cr_assert_geq(drain(noise[0]), 0);
+            cr_assert_eq(nl_reactor_arm_read(r, noise[0], 5), 0);
+        }
     }
     for (int i = 0; i < WAKERS; i++) {
         nl_thread_join(t[i]);
     }
+    done(noise[0], 5, noise[1]);
 }
 
 /* To and fro between two reactors, each thread asleep until the other wakes it. */
@@ -282,9 +267,7 @@ static void changer(void *arg)
         }
         put(b, "x");
         nl_thread_yield();
-        nl_reactor_detach(r, a, tag);
-        nl_sock_close(a);
-        nl_sock_close(b);
+        done(a, tag, b);
     }
     nl_fd a, b;
     pair(&a, &b); /* stays: its event must come */
@@ -310,4 +293,70 @@ RTest(attach_and_detach_while_polling)
     }
     nl_thread_join(t);
     cr_assert(changed_all);
+}
+
+/* --- Another thread sleeps in the poll ----------------------------------------------------- */
+
+static atomic_int events_seen;
+static atomic_bool enough;
+
+static void sleeper(void *arg)
+{
+    (void)arg;
+    while (!atomic_load(&enough)) {
+        nl_event ev[4];
+        int n = nl_reactor_poll(r, ev, 4, -1);
+        for (int i = 0; i < n; i++) {
+            atomic_fetch_add(&events_seen, ev[i].events & NL_EV_READ ? 1 : 0);
+        }
+    }
+}
+
+static nl_thread *start_sleeper(void)
+{
+    nl_thread *t;
+    cr_assert_eq(nl_thread_start(&t, "sleeper", sleeper, NULL), 0);
+    return t;
+}
+
+static void stop_sleeper(nl_thread *t)
+{
+    atomic_store(&enough, true);
+    nl_reactor_wake(r);
+    nl_thread_join(t);
+}
+
+RTest(armed_while_another_thread_polls)
+{
+    nl_thread *t = start_sleeper();
+    nl_fd a, b;
+    pair(&a, &b);
+    cr_assert_eq(nl_reactor_attach(r, a, 5), 0);
+    for (int i = 0; i < 500; i++) {
+        int before = atomic_load(&events_seen);
+        put(b, "x");
+        while (atomic_load(&events_seen) == before) {
+            nl_thread_yield();
+        }
+        cr_assert_eq(drain(a), 1);
+        cr_assert_eq(nl_reactor_arm_read(r, a, 5), 0);
+    }
+    stop_sleeper(t);
+    done(a, 5, b);
+}
+
+RTest(a_close_after_detach_takes_effect_at_once)
+{
+    nl_thread *t = start_sleeper();
+    nl_addr a;
+    nl_fd l = listen_tcp(&a);
+    for (int i = 0; i < 200; i++) {
+        static const struct nl_listen_opts o = {0, false};
+        cr_assert_eq(nl_reactor_attach(r, l, 7), 0);
+        nl_thread_yield();
+        gone(l, 7);
+        cr_assert_eq(nl_sock_listen(&l, &a, &o), 0, "the port is not free");
+    }
+    stop_sleeper(t);
+    nl_sock_close(l);
 }
