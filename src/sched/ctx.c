@@ -142,16 +142,14 @@ static void drop_all(nl_ctx *c)
     }
 }
 
-/* After the grace period: whoever found the context alive has finished pushing to it. */
+/* The grace period is over: who found the context alive has finished pushing to it. */
 static void free_ctx(nl_limbo *g)
 {
     nl_ctx *c = nl_container_of(g, nl_ctx, limbo);
     drop_all(c);
-    nl_timers_fini(&c->timers);
     if (nl_ctx_kill_reason(c)) {
         nl_free(atomic_load(&c->kill_reason));
     }
-    nl_free(c->end_reason);
     c->ops->free(c);
 }
 
@@ -197,6 +195,8 @@ static void finish(nl_worker *w, nl_ctx *c)
     c->ops->fini(c, c->end_reason);
     disarm_wake(c);
     drop_all(c);
+    nl_timers_fini(&c->timers);
+    nl_free(c->end_reason);
     if (c->home >= 0) {
         atomic_fetch_sub_explicit(&s->worker[c->home]->homes, 1, memory_order_relaxed);
     }
@@ -235,6 +235,11 @@ bool nl_ctx_should_yield(nl_ctx *c)
         w->budget = 0;
     }
     return w->budget <= 0;
+}
+
+void nl_ctx_checkpoint(void)
+{
+    nl_qsbr_quiescent(nl_self->qsbr);
 }
 
 void nl_ctx_charge(nl_ctx *c, unsigned messages, unsigned bytes)

@@ -36,18 +36,23 @@ typedef struct nl_ctx_ops {
     void (*start)(nl_ctx *c);
     /* Nothing is left to run: true to go on waiting for messages, false to end. */
     bool (*idle)(nl_ctx *c);
-    /* Last turn: release everything the context owns; it can still send.  reason: see nl_ctx_end, NULL for "exit". */
+    /*
+     * Last turn: releases everything the context owns, its heap too; it can still send.  Until
+     * free, which may be long, only the nl_ctx stays, and what name and slow look at.
+     * reason: see nl_ctx_end, NULL for "exit".
+     */
     void (*fini)(nl_ctx *c, const char *reason);
     /* The grace period is over: frees the memory; on any worker, in no context. */
     void (*free)(nl_ctx *c);
     /* A due timer of nl_ctx_timer_add; on the context's turn.  May be NULL if it never adds one. */
     void (*timer)(nl_ctx *c, nl_timer *t);
     /*
-     * May be NULL.  By the monitor's thread, while the context runs: its dispatch has been going
-     * on for a tick of the monitor, and again for each further one.
+     * May be NULL.  By the monitor's thread: the context's dispatch has been going on for a tick
+     * of the monitor, and again for each further one.  limbo: memory waits for this dispatch, so
+     * the context should come to nl_ctx_checkpoint soon.  It may just have ended.
      */
-    void (*slow)(nl_ctx *c);
-    /* Name for logs; any thread, while the context lives. */
+    void (*slow)(nl_ctx *c, bool limbo);
+    /* Name for logs; any thread, until free. */
     const char *(*name)(const nl_ctx *c);
 } nl_ctx_ops;
 
@@ -140,6 +145,11 @@ static inline bool nl_ctx_timer_remove(nl_ctx *c, nl_timer *t)
  * could go on for ever without suspending suspends now and continues in a later turn.
  */
 bool nl_ctx_should_yield(nl_ctx *c);
+/*
+ * From within a long dispatch, where neither the caller nor its callers hold a looked-up pointer
+ * (qsbr.h): the memory in limbo need not wait for the end of this dispatch.
+ */
+void nl_ctx_checkpoint(void);
 /* Counts work that is not a message (bytes read, results served without suspending). */
 void nl_ctx_charge(nl_ctx *c, unsigned messages, unsigned bytes);
 

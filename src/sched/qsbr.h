@@ -70,6 +70,12 @@ static inline void nl_qsbr_quiescent(nl_qsbr *r)
         atomic_store_explicit(&r->epoch, g, memory_order_seq_cst);
     }
 }
+/* Any thread: what was retired by now waits for r. */
+static inline bool nl_qsbr_behind(const nl_qsbr *r)
+{
+    uint64_t e = atomic_load_explicit(&r->epoch, memory_order_relaxed);
+    return e && e != atomic_load_explicit(&nl_qsbr_global, memory_order_relaxed);
+}
 /* Frees what can be; true if something is left. */
 bool nl_qsbr_sweep(nl_qsbr *r);
 /* Frees everything everywhere and forgets all records; only when no other thread is left. */

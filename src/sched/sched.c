@@ -255,6 +255,7 @@ int nl_worker_index(void)
 
 void nl_sched_blocking_begin(void)
 {
+    nl_qsbr_offline(nl_self->qsbr);
     atomic_fetch_add(&nl_the_sched.blocked, 1);
     atomic_store(&nl_self->stuck, true);
     nl_wake_for_rescue();
@@ -263,6 +264,7 @@ void nl_sched_blocking_begin(void)
 void nl_sched_blocking_end(void)
 {
     atomic_fetch_sub(&nl_the_sched.blocked, 1);
+    nl_qsbr_online(nl_self->qsbr);
 }
 
 nl_reactor *nl_worker_reactor(int worker)

@@ -65,9 +65,10 @@ uint64_t nl_sched_wakes(void);
 /* Index of the calling worker; -1 on any other thread. */
 int nl_worker_index(void);
 /*
- * Brackets a call of the running context that may sleep in the system for long (os.execute):
- * as long as it lasts, other workers also look after this worker's sockets, timers and waiting
- * contexts, every 10 ms.  For a call that computes for long nothing need be said: see monitor.c.
+ * Bracket a bare system call of the running context that may sleep for long: no memory in limbo
+ * waits for it (qsbr.h).  In between nothing is looked up, nothing retired, no Lua runs, and
+ * neither the caller nor its callers hold a looked-up pointer.  It costs two stores.
+ * (Other workers look after this worker's sockets, timers and contexts in any case: monitor.c.)
  */
 void nl_sched_blocking_begin(void);
 void nl_sched_blocking_end(void);

@@ -170,6 +170,44 @@ Test(sched, a_worker_does_not_wake_itself)
     nl_sched_fini();
 }
 
+/* ------------------------------------------------------------------ memory in limbo */
+
+static bool hog_sleeps;
+
+/* In a dispatch that does not end before another context's memory is freed. */
+static void limbo_begin(actor *a)
+{
+    actor *other = actor_new(NULL, NULL);
+    other->stay = false;
+    actor_start(other);
+    while (atomic_load(&freed) == 0) {
+        if (hog_sleeps) {
+            nl_sched_blocking_begin();
+            nl_thread_yield();
+            nl_sched_blocking_end();
+        } else {
+            nl_ctx_checkpoint();
+            nl_thread_yield();
+        }
+    }
+    a->stay = false;
+}
+
+static void boot_limbo(void)
+{
+    actor_start(actor_new(limbo_begin, NULL));
+}
+
+Test(sched, memory_does_not_wait_for_a_long_dispatch, .timeout = 60)
+{
+    for (int sleeps = 0; sleeps < 2; sleeps++) {
+        hog_sleeps = sleeps;
+        run(2, 0, boot_limbo);
+        run(8, 1, boot_limbo);
+        cr_assert_eq(atomic_load(&freed), 2);
+    }
+}
+
 /* Lookups race with ends: memory found must stay good until the end of the dispatch. */
 static void churn_leaf(actor *a, note *n)
 {

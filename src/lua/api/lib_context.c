@@ -221,25 +221,29 @@ static void set_number(lua_State *L, const char *name, double n)
     lua_setfield(L, -2, name);
 }
 
+enum { MAILBOX, HANDLED, LUA_BYTES, C_BYTES, CPU, COROUTINES, SOCKETS, TIMERS, FIGURES };
+static const char *const figure_names[FIGURES] = {"mailbox", "handled",    "lua_bytes", "c_bytes",
+                                                  "cpu",     "coroutines", "sockets",   "timers"};
+
 /*
  * Another context may be running on another worker meanwhile: its counters are read as they
- * are at some moment, which is all that figures can be.
+ * are at some moment, which is all that figures can be.  All of them before anything is pushed,
+ * which may run finalizers: a looked-up context is not good after that (qsbr.h).
  */
-NL_RACY static void push_stats(lua_State *L, nl_lctx *lc)
+NL_RACY static void read_figures(double *f, nl_lctx *lc)
 {
     const volatile nl_lctx *v = lc;
     const volatile nl_inbox *ms = lc->inbox;
     const nl_heap *heap = atomic_load_explicit(&lc->vm.heap_seen, memory_order_acquire);
-    lua_createtable(L, 0, 8);
-    set_number(L, "mailbox", (double)nl_ctx_mailbox_len(&lc->ctx) + ms->npending);
-    set_number(L, "handled", (double)v->ctx.handled);
-    set_number(L, "lua_bytes", heap ? (double)nl_heap_used(heap) : 0);
-    set_number(L, "c_bytes", (double)v->c_bytes);
-    set_number(L, "cpu", (double)nl_ctx_cpu_ns(&lc->ctx) / 1e9);
     uint32_t nfree = v->nfree_co, nco = v->nco;
-    set_number(L, "coroutines", nco > nfree ? nco - nfree : 0);
-    set_number(L, "sockets", v->objects.nsockets);
-    set_number(L, "timers", nl_ltimers_count(lc));
+    f[MAILBOX] = (double)nl_ctx_mailbox_len(&lc->ctx) + ms->npending;
+    f[HANDLED] = (double)v->ctx.handled;
+    f[LUA_BYTES] = heap ? (double)nl_heap_used(heap) : 0;
+    f[C_BYTES] = (double)v->c_bytes;
+    f[CPU] = (double)nl_ctx_cpu_ns(&lc->ctx) / 1e9;
+    f[COROUTINES] = nco > nfree ? nco - nfree : 0;
+    f[SOCKETS] = v->objects.nsockets;
+    f[TIMERS] = nl_ltimers_count(lc);
 }
 
 static int context_stats(lua_State *L)
@@ -256,9 +260,14 @@ static int context_stats(lua_State *L)
             return nl_push_err(L, err);
         }
     }
-    push_stats(L, (nl_lctx *)c);
+    double figures[FIGURES];
+    read_figures(figures, (nl_lctx *)c);
     if (!lc->vm.heap) {
-        set_number(L, "lua_bytes", lua_gc(L, LUA_GCCOUNT, 0) * 1024.0); /* LuaJIT's own allocator */
+        figures[LUA_BYTES] = lua_gc(L, LUA_GCCOUNT, 0) * 1024.0; /* LuaJIT's own allocator */
+    }
+    lua_createtable(L, 0, FIGURES);
+    for (int i = 0; i < FIGURES; i++) {
+        set_number(L, figure_names[i], figures[i]);
     }
     return 1;
 }

@@ -1,17 +1,22 @@
 /* lib_os.c - what of the library `os` is the runtime's own */
+#include <stdlib.h>
+
 #include "lua/api/modules.h"
 #include "lua/run/interrupt.h"
 
-/* (…): the function in the upvalue with the same arguments. */
-static int call_blocking(lua_State *L)
+/* ([command]) */
+static int os_execute(lua_State *L)
 {
-    int nargs = lua_gettop(L);
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
+    const char *command = luaL_optstring(L, 1, NULL);
+    if (nl_worker_index() < 0) { /* -e and -l run before the workers do */
+        lua_pushinteger(L, system(command));
+        return 1;
+    }
     nl_sched_blocking_begin();
-    int status = lua_pcall(L, nargs, LUA_MULTRET, 0);
+    int status = system(command);
     nl_sched_blocking_end();
-    return status ? lua_error(L) : lua_gettop(L);
+    lua_pushinteger(L, status);
+    return 1;
 }
 
 static int os_exit(lua_State *L)
@@ -27,7 +32,6 @@ void nl_os_extend(lua_State *L)
 {
     lua_pushcfunction(L, os_exit);
     lua_setfield(L, -2, "exit");
-    lua_getfield(L, -1, "execute");
-    lua_pushcclosure(L, call_blocking, 1);
+    lua_pushcfunction(L, os_execute);
     lua_setfield(L, -2, "execute");
 }

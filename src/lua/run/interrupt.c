@@ -53,13 +53,14 @@ static void slow_hook(lua_State *L, lua_Debug *ar)
 {
     (void)ar;
     lua_sethook(L, NULL, 0, 0);
+    nl_ctx_checkpoint(); /* while Lua runs nobody below it holds a looked-up pointer (qsbr.h) */
     nl_lctx *lc = nl_lctx_of(L);
     if (nl_jit_mode(&lc->vm) == NL_JIT_OFF) {
         nl_jit_on(L, &lc->vm);
     }
 }
 
-void nl_interrupt_slow(nl_ctx *c)
+void nl_interrupt_slow(nl_ctx *c, bool limbo)
 {
     nl_lctx *lc = (nl_lctx *)c;
     /*
@@ -73,7 +74,7 @@ void nl_interrupt_slow(nl_ctx *c)
     }
     if (atomic_load(&c->kill_posted)) {
         lua_sethook(L, leave_hook, LUA_MASKCOUNT, 1);
-    } else if (nl_jit_mode(&lc->vm) == NL_JIT_OFF && !lua_gethook(L)) {
+    } else if ((limbo || nl_jit_mode(&lc->vm) == NL_JIT_OFF) && !lua_gethook(L)) {
         lua_sethook(L, slow_hook, LUA_MASKCOUNT, 1);
     }
 }

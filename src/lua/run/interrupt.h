@@ -15,6 +15,6 @@ int nl_leave(lua_State *L);
 /* The code that was to leave has left. */
 void nl_interrupt_over(nl_lctx *lc);
 /* From any thread, inside a qsbr section: the context has been running for long without a stop. */
-void nl_interrupt_slow(nl_ctx *c);
+void nl_interrupt_slow(nl_ctx *c, bool limbo);
 
 #endif
