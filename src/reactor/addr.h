@@ -2,7 +2,7 @@
  * addr.h - addresses of sockets: numeric, Unix domain, and names the system's resolver knows.
  *
  * Purpose:   makes an address from text and text from an address; one implementation per
- *            system (addr_posix.c).
+ *            system (addr_posix.c, names_posix.c).
  * Threads:   no state; any thread may call any of it.  nl_addr_resolve blocks.
  * Ownership: an nl_addr is a plain value of the caller; it holds no memory of others.
  */
@@ -32,9 +32,16 @@ int nl_addr_port(const nl_addr *a); /* 0 for a Unix socket */
 void nl_addr_text(const nl_addr *a, char *buf, size_t size);
 
 /*
- * Resolves host by the system's resolver; blocks, so never on a worker.  family 4 or 6.
- * Fills out[0..max) with port set; returns the count, -NL_EHOST for an unknown name, or -errno.
+ * Host names, all with the same arguments: family 4 or 6; fills out[0..max) with the port set; returns the count, or
+ * -NL_EHOST for a name that is known not to exist, or -errno.
+ *
+ * known: without asking anybody: a numeric address, or localhost and what ends in .localhost, which are the loopback
+ * whatever any table says (RFC 6761).  0: somebody has to be asked.  Has room for one.
  */
+int nl_addr_known(nl_addr *out, int family, const char *host, int port);
+/* From the system's hosts file, if that comes before the name servers.  0: not in it.  Reads a file. */
+int nl_addr_hosts_file(nl_addr *out, int max, int family, const char *host, int port);
+/* By whatever the system asks.  May block for many seconds, so never on a worker.  Never 0. */
 int nl_addr_resolve(nl_addr *out, int max, int family, const char *host, int port);
 
 #endif

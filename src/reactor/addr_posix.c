@@ -5,7 +5,6 @@
 
 #include <arpa/inet.h>
 #include <net/if.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -179,59 +178,4 @@ void nl_addr_text(const nl_addr *a, char *buf, size_t size)
     default:
         break;
     }
-}
-
-static int resolve_error(int rc)
-{
-    switch (rc) {
-    case EAI_SYSTEM:
-        return errno ? nl_neg_errno() : -NL_EHOST;
-    case EAI_MEMORY:
-        return -ENOMEM;
-    default:
-        /* Also when no name server answers (EAI_AGAIN): -EAGAIN would read as NL_AGAIN, and the name is not found. */
-        return -NL_EHOST;
-    }
-}
-
-static bool among(const nl_addr *list, int n, const nl_addr *a)
-{
-    for (int i = 0; i < n; i++) {
-        if (list[i].len == a->len && memcmp(list[i].u.bytes, a->u.bytes, a->len) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-int nl_addr_resolve(nl_addr *out, int max, int family, const char *host, int port)
-{
-    struct addrinfo hints, *list = NULL;
-    if ((family != 4 && family != 6) || port < 0 || port > 65535) {
-        return -EINVAL;
-    }
-    memset(&hints, 0, sizeof(hints));
-    hints.ai_family = family == 4 ? AF_INET : AF_INET6;
-    hints.ai_socktype = SOCK_STREAM;
-    errno = 0;
-    int rc = getaddrinfo(host, NULL, &hints, &list);
-    if (rc != 0) {
-        return resolve_error(rc);
-    }
-    int n = 0;
-    for (struct addrinfo *ai = list; ai && n < max; ai = ai->ai_next) {
-        nl_addr *a = &out[n];
-        if (ai->ai_family != hints.ai_family || ai->ai_addrlen > sizeof(a->u.bytes)) {
-            continue;
-        }
-        memset(a, 0, sizeof(*a));
-        memcpy(a->u.bytes, ai->ai_addr, ai->ai_addrlen);
-        a->len = (unsigned)ai->ai_addrlen;
-        nl_addr_set_port(a, port);
-        if (!among(out, n, a)) {
-            n++;
-        }
-    }
-    freeaddrinfo(list);
-    return n > 0 ? n : -NL_EHOST;
 }

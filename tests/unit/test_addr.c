@@ -153,3 +153,40 @@ Test(addr, resolve_refuses)
     cr_assert_eq(nl_addr_resolve(a, 2, 1, "localhost", 80), -EINVAL);
     cr_assert_eq(nl_addr_resolve(a, 2, 4, "localhost", 65536), -EINVAL);
 }
+
+/* What nobody has to be asked for. */
+Test(addr, known)
+{
+    static const struct {
+        int family;
+        const char *host, *text;
+    } known[] = {
+        {4, "localhost", "127.0.0.1"},      {6, "localhost", "::1"},
+        {4, "LocalHost.", "127.0.0.1"},     {6, "db.localhost", "::1"},
+        {4, "a.b.localhost.", "127.0.0.1"}, {4, "127.1", "127.0.0.1"},
+        {4, "0x7f000001", "127.0.0.1"},     {4, "192.0.2.7", "192.0.2.7"},
+        {6, "2001:db8::7", "2001:db8::7"},
+    };
+    static const struct {
+        int family;
+        const char *host;
+        int result;
+    } others[] = {
+        {4, "example.org", 0},       {6, "notlocalhost", 0}, {4, "localhost.example", 0},
+        {4, "localhost..", 0},       {4, "::1", -NL_EHOST},  {6, "127.1", -NL_EHOST},
+        {6, "127.0.0.1", -NL_EHOST}, {6, "a:b", -NL_EHOST},  {5, "localhost", -EINVAL},
+    };
+    nl_addr a;
+    char text[128];
+    for (size_t i = 0; i < nl_countof(known); i++) {
+        cr_assert_eq(nl_addr_known(&a, known[i].family, known[i].host, 80), 1, "%s", known[i].host);
+        nl_addr_text(&a, text, sizeof(text));
+        cr_assert_str_eq(text, known[i].text);
+        cr_assert_eq(nl_addr_port(&a), 80);
+    }
+    for (size_t i = 0; i < nl_countof(others); i++) {
+        cr_assert_eq(nl_addr_known(&a, others[i].family, others[i].host, 80), others[i].result, "%s",
+                     others[i].host);
+    }
+    cr_assert_eq(nl_addr_known(&a, 4, "localhost", 65536), -EINVAL);
+}

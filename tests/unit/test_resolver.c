@@ -1,10 +1,16 @@
-/* The resolver's threads: answers, names that are not there, many at once, contexts that do not wait, an end in between. */
+/*
+ * The resolver's threads: answers, names that are not there, many at once, requests that are one or that nobody waits
+ * for, an end in between.
+ */
 #include "net/resolver.h"
 #include "tcp_kit.h"
+
+#include <stdio.h>
 
 /* --- Requests ------------------------------------------------------------------------------ */
 
 static atomic_int answered, dropped, lookups, inside, most_inside;
+static atomic_bool gate; /* open: look-ups of names that begin with "gate" go on */
 
 static void answer_run(nl_ctx *c, nl_msg *m)
 {
@@ -20,6 +26,7 @@ static void answer_run(nl_ctx *c, nl_msg *m)
         cr_assert_str_eq(text, r->family == 4 ? "192.0.2.1" : "2001:db8::1");
         cr_assert_eq(nl_addr_port(&r->addr[1]), r->port);
     }
+    cr_assert(!nl_resolver_cancel(r), "it has come");
     nl_free(r);
     a->over = --a->n == 0;
 }
@@ -32,7 +39,7 @@ static void answer_drop(nl_msg *m)
 
 static const nl_msg_ops answer_ops = {answer_run, answer_drop};
 
-static void ask(actor *a, int family, const char *host, int port)
+static nl_resolve *ask(actor *a, int family, const char *host, int port)
 {
     nl_resolve *r = nl_calloc(sizeof(*r));
     r->msg.ops = &answer_ops;
@@ -42,6 +49,15 @@ static void ask(actor *a, int family, const char *host, int port)
     memcpy(r->host, host, strlen(host) + 1);
     a->n++;
     nl_resolver_submit(r);
+    return r;
+}
+
+/* Nobody waits for it any more. */
+static void abandon(actor *a, nl_resolve *r)
+{
+    cr_assert(nl_resolver_cancel(r));
+    a->n--;
+    nl_free(r);
 }
 
 static int lookup(nl_addr *out, int max, int family, const char *host, int port)
@@ -50,6 +66,9 @@ static int lookup(nl_addr *out, int max, int family, const char *host, int port)
     while (now > most && !atomic_compare_exchange_weak(&most_inside, &most, now)) {
     }
     atomic_fetch_add(&lookups, 1);
+    while (strncmp(host, "gate", 4) == 0 && !atomic_load(&gate)) {
+        nap(MS);
+    }
     nap(strcmp(host, "slow.test") == 0 ? 700 * MS : MS);
     atomic_fetch_sub(&inside, 1);
     cr_assert_geq(max, 2);
@@ -104,11 +123,24 @@ Test(resolver, answers)
     cr_assert_eq(answered, 6, "and once more after its end");
 }
 
+static atomic_int name_number;
+
+static nl_resolve *ask_new(actor *a, const char *pattern)
+{
+    char host[64];
+    snprintf(host, sizeof(host), pattern, atomic_fetch_add(&name_number, 1));
+    return ask(a, 4, host, 80);
+}
+
 static void many_begin(actor *a)
 {
     for (int i = 0; i < 50; i++) {
-        ask(a, 4, i % 7 ? "many.test" : "nowhere.test", i);
+        ask_new(a, i % 7 ? "gate-%d.test" : "many-%d.test");
     }
+    while (atomic_load(&inside) < NL_RESOLVER_THREADS && !atomic_load(&gate)) {
+        nap(MS);
+    }
+    atomic_store(&gate, true);
 }
 
 static const plan many_plan = {.begin = many_begin};
@@ -130,7 +162,9 @@ Test(resolver, many_at_once)
 
 static void leave_begin(actor *a)
 {
-    many_begin(a);
+    for (int i = 0; i < 50; i++) {
+        ask_new(a, "left-%d.test");
+    }
     a->over = true; /* the answers come to nobody */
 }
 
@@ -149,6 +183,67 @@ Test(resolver, nobody_waits)
     cr_assert_eq(answered + dropped, 200);
     cr_assert_gt(dropped, 0);
     cr_assert_lt(took, 1000 * MS, "what is queued at the end is not looked up");
+}
+
+/* Requests for one name and family are one look-up, whatever their port and letters. */
+static void same_begin(actor *a)
+{
+    for (int i = 0; i < 30; i++) {
+        ask(a, i % 3 ? 4 : 6, i % 2 ? "gate.test" : "GATE.Test", i);
+    }
+    abandon(a, ask(a, 4, "gate.test", 80));
+    atomic_store(&gate, true);
+}
+
+static const plan same_plan = {.begin = same_begin};
+
+static void same_make(void *arg)
+{
+    actor_new(&same_plan, arg);
+}
+
+Test(resolver, the_same_name_is_asked_for_once)
+{
+    resolve(2, same_make);
+    cr_assert_eq(answered, 30);
+    cr_assert_eq(lookups, 2);
+}
+
+/* What nobody waits for any more does not hold up what comes later. */
+static void abandon_begin(actor *a)
+{
+    nl_resolve *r[NL_RESOLVER_THREADS];
+    for (int i = 0; i < NL_RESOLVER_THREADS; i++) {
+        r[i] = ask_new(a, "gate-%d.test");
+    }
+    while (atomic_load(&inside) < NL_RESOLVER_THREADS) {
+        nap(MS);
+    }
+    for (int i = 0; i < 100; i++) {
+        abandon(a, ask_new(a, "many-%d.test"));
+    }
+    ask(a, 4, "wanted.test", 80);
+    for (int i = 1; i < NL_RESOLVER_THREADS; i++) {
+        abandon(a, r[i]); /* under way */
+    }
+    r[1] = ask(a, 4, r[0]->host, 80);
+    abandon(a, r[0]);
+    atomic_store(&gate, true);
+}
+
+static const plan abandon_plan = {.begin = abandon_begin};
+
+static void abandon_make(void *arg)
+{
+    actor_new(&abandon_plan, arg);
+}
+
+Test(resolver, abandoned_requests_are_not_looked_up)
+{
+    resolve(2, abandon_make);
+    cr_assert_eq(answered, 2);
+    cr_assert_eq(dropped, 0);
+    cr_assert_eq(lookups, NL_RESOLVER_THREADS + 1);
 }
 
 /* A look-up that hangs does not hold the process up, and what comes of it is nobody's. */

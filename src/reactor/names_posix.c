@@ -1,0 +1,175 @@
+/*
+ * names_posix.c - the names in addr.h, on Linux, the BSDs and macOS.
+ */
+#include "reactor/addr.h"
+
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "reactor/posix.h"
+
+static bool valid(int family, int port)
+{
+    return (family == 4 || family == 6) && port >= 0 && port <= 65535;
+}
+
+/* Appends *a to the n addresses of the list, unless it is among them; returns how many there are. */
+static int add(nl_addr *list, int n, const nl_addr *a)
+{
+    for (int i = 0; i < n; i++) {
+        if (list[i].len == a->len && memcmp(list[i].u.bytes, a->u.bytes, a->len) == 0) {
+            return n;
+        }
+    }
+    list[n] = *a;
+    return n + 1;
+}
+
+/* --- What needs nobody's answer ------------------------------------------------------------ */
+
+static bool is_localhost(const char *host)
+{
+    static const char name[] = "localhost";
+    size_t n = strlen(host), len = sizeof(name) - 1;
+    if (n > 0 && host[n - 1] == '.') {
+        n--;
+    }
+    return n >= len && strncasecmp(host + n - len, name, len) == 0 && (n == len || host[n - len - 1] == '.');
+}
+
+/* The addresses of a family in getaddrinfo's answer. */
+static int take(nl_addr *out, int max, int family, int port, const struct addrinfo *list)
+{
+    int n = 0;
+    for (const struct addrinfo *ai = list; ai && n < max; ai = ai->ai_next) {
+        nl_addr a = {0};
+        if (ai->ai_family == (family == 4 ? AF_INET : AF_INET6) && ai->ai_addrlen <= sizeof(a.u.bytes)) {
+            memcpy(a.u.bytes, ai->ai_addr, ai->ai_addrlen);
+            a.len = (unsigned)ai->ai_addrlen;
+            nl_addr_set_port(&a, port);
+            n = add(out, n, &a);
+        }
+    }
+    return n;
+}
+
+int nl_addr_known(nl_addr *out, int family, const char *host, int port)
+{
+    if (!valid(family, port)) {
+        return -EINVAL;
+    }
+    if (is_localhost(host)) {
+        host = family == 4 ? "127.0.0.1" : "::1";
+    }
+    if (nl_addr_ip(out, family, host, port) == 0) {
+        return 1;
+    }
+    /* The system knows more ways to write one: 127.1, 0x7f000001. */
+    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM}, *list;
+    if (getaddrinfo(host, NULL, &hints, &list) != 0) {
+        return strchr(host, ':') ? -NL_EHOST : 0; /* no name has a colon */
+    }
+    int n = take(out, 1, family, port, list);
+    freeaddrinfo(list);
+    return n ? n : -NL_EHOST;
+}
+
+/* --- The hosts file ------------------------------------------------------------------------ */
+
+#define BLANK " \t\r\n"
+
+/* The first word of f's next line, without what is comment; NULL for an empty one.  False: f is at its end. */
+static bool next_line(FILE *f, char **line, size_t *size, char **first, char **rest)
+{
+    if (!f || getline(line, size, f) <= 0) {
+        return false;
+    }
+    (*line)[strcspn(*line, "#")] = '\0';
+    *first = strtok_r(*line, BLANK, rest);
+    return true;
+}
+
+static void end_lines(FILE *f, char *line)
+{
+    free(line);
+    if (f) {
+        fclose(f);
+    }
+}
+
+/* False: the system is configured to ask a name server first, or not to use the hosts file at all. */
+static bool hosts_file_first(void)
+{
+    bool first = true;
+    char *line = NULL, *word, *rest;
+    size_t size = 0;
+    FILE *f = fopen("/etc/nsswitch.conf", "re");
+    while (next_line(f, &line, &size, &word, &rest)) {
+        if (word && strcmp(word, "hosts:") == 0) {
+            do {
+                word = strtok_r(NULL, BLANK, &rest);
+                first = word && strcmp(word, "files") == 0;
+            } while (word && !first && !strstr(word, "dns"));
+        }
+    }
+    end_lines(f, line);
+    return first;
+}
+
+int nl_addr_hosts_file(nl_addr *out, int max, int family, const char *host, int port)
+{
+    int n = 0;
+    char *line = NULL, *text, *name, *rest;
+    size_t size = 0;
+    if (!valid(family, port)) {
+        return -EINVAL;
+    }
+    FILE *f = hosts_file_first() ? fopen("/etc/hosts", "re") : NULL;
+    while (n < max && next_line(f, &line, &size, &text, &rest)) {
+        nl_addr a;
+        while (text && (name = strtok_r(NULL, BLANK, &rest))) {
+            if (strcasecmp(name, host) == 0 && nl_addr_ip(&a, family, text, port) == 0) {
+                n = add(out, n, &a);
+                break;
+            }
+        }
+    }
+    end_lines(f, line);
+    return n;
+}
+
+/* --- The system's resolver ----------------------------------------------------------------- */
+
+static int resolve_error(int rc)
+{
+    switch (rc) {
+    case EAI_SYSTEM:
+        return errno ? nl_neg_errno() : -NL_EHOST;
+    case EAI_MEMORY:
+        return -ENOMEM;
+    default:
+        /* Also when no name server answers (EAI_AGAIN): -EAGAIN would read as NL_AGAIN, and the name is not found. */
+        return -NL_EHOST;
+    }
+}
+
+int nl_addr_resolve(nl_addr *out, int max, int family, const char *host, int port)
+{
+    int n = nl_addr_known(out, family, host, port);
+    if (n) {
+        return n;
+    }
+    struct addrinfo hints = {.ai_family = family == 4 ? AF_INET : AF_INET6, .ai_socktype = SOCK_STREAM},
+                    *list;
+    errno = 0;
+    int rc = getaddrinfo(host, NULL, &hints, &list);
+    if (rc != 0) {
+        return resolve_error(rc);
+    }
+    n = take(out, max, family, port, list);
+    freeaddrinfo(list);
+    return n > 0 ? n : -NL_EHOST;
+}
