@@ -422,6 +422,11 @@ void nl_tcp_close(nl_tcp *s)
 
 /* --- Small questions ----------------------------------------------------------------------- */
 
+void nl_tcp_set_ops(nl_tcp *s, const nl_tcp_ops *ops)
+{
+    s->msg.ops = &ops->msg; /* also while it is posted: only the owner's turns look at it */
+}
+
 void nl_tcp_set_user(nl_tcp *s, void *user)
 {
     s->user = user;

@@ -60,6 +60,8 @@ int nl_tcp_connect_result(nl_tcp *s);
 /* Has ready called in a later turn, behind what waits in the owner's mailbox, whether or not anything has happened. */
 void nl_tcp_again(nl_tcp *s);
 
+/* What ready leads to from now on. */
+void nl_tcp_set_ops(nl_tcp *s, const nl_tcp_ops *ops);
 void nl_tcp_set_user(nl_tcp *s, void *user);
 void *nl_tcp_user(const nl_tcp *s);
 /* The number that names it process wide (its tag). */

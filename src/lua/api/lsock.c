@@ -8,14 +8,9 @@
 static void ready(nl_ctx *ctx, nl_tcp *t)
 {
     nl_lctx *lc = (nl_lctx *)ctx;
-    nl_endpoint *u = nl_tcp_user(t);
-    if (!u) {
-        return;
-    }
-    if (u->kind == NL_ENDPOINT_CONNECT) {
-        nl_lconnect_ready(lc, u);
-    } else {
-        nl_lsock_deliver(lc, (nl_lsock *)u);
+    nl_lsock *so = nl_tcp_user(t);
+    if (so) {
+        nl_lsock_deliver(lc, so);
     }
 }
 

@@ -14,12 +14,11 @@
 #define NL_LSOCK_H
 
 #include "lua/run/lctx.h"
-#include "net/resolver.h"
 #include "net/tcp.h"
 
-/* The head of what nl_tcp_user points to. */
+/* What is closed at the end of the context. */
 typedef struct nl_endpoint {
-    nl_list all;     /* in lctx.sockets, from open to close */
+    nl_list all;     /* in nl_objects.sockets, from open to close */
     uint8_t kind;    /* NL_ENDPOINT_* */
     bool listener;   /* the rest is a socket's */
     bool delivering; /* nl_lsock_deliver is at work */
@@ -37,7 +36,6 @@ typedef struct nl_lsock {
     int self;         /* reference to the userdata: anchored */
 } nl_lsock;
 
-/* Both kinds of nl_endpoint. */
 extern const nl_tcp_ops nl_lsock_ops;
 
 /* --- rings: lists that cost one pointer while they are empty ------------------------ */
@@ -115,8 +113,6 @@ int nl_ltcp_listens(lua_State *L);
 int nl_ltcp_connect(lua_State *L);
 int nl_ltcp_connect6(lua_State *L);
 int nl_ltcp_connects(lua_State *L);
-/* The connect may have an outcome. */
-void nl_lconnect_ready(nl_lctx *lc, nl_endpoint *u);
 /* The context ends, with this call under way. */
 void nl_lconnect_forget(nl_endpoint *u);
 

@@ -1,220 +1,88 @@
 /*
- * lsock_connect.c - tcp.listen and tcp.connect with their kin.
- *
- * A connect begins in a turn of its own, also the blocking form: so there is one way through
- * it, in which no Lua is running.
- *
- *     posted ──→ (name: resolving) ──→ attempt ──ready──→ attempt with the next address … ──→ told
- *
- * The time-out and the end of the context may cut in anywhere, while our message or the
- * resolver's is still on its way.  So the memory has two holders, the call and the message; the
- * resolver may drop its one on a thread of its own.
+ * lsock_connect.c - tcp.listen and tcp.connect with their kin; net/connect.h does the connecting.
  */
 #include "base/alloc.h"
 #include "lua/api/lsock.h"
+#include "net/connect.h"
 
 #include <string.h>
 
-/* --- connecting: one call under way ----------------------------------------------------------- */
+/* --- connecting ------------------------------------------------------------------------------- */
 
-typedef struct nl_lconnect {
-    nl_endpoint u;
-    nl_msg msg;  /* begins it */
-    nl_wait *w;  /* NULL: nobody waits any more */
-    nl_tcp *tcp; /* the attempt under way */
-    struct lookup *lookup;
-    const nl_addr *addr; /* one, or lookup's */
-    int count, next;     /* addresses; the one to try next */
-    int err;             /* of the last attempt, positive */
-    atomic_uint refs;
-    nl_addr one;
-} nl_lconnect;
+/* One call under way. */
+typedef struct connecting {
+    nl_endpoint u; /* first */
+    nl_connect *c;
+    nl_wait *w;
+    nl_timed timed; /* c's */
+} connecting;
 
-/* A name being resolved. */
-typedef struct lookup {
-    nl_resolve r; /* first; has the message first */
-    nl_lconnect *op;
-} lookup;
-
-static void unref(nl_lconnect *op)
+static void free_connecting(connecting *op)
 {
-    /* acq_rel: whatever the other holder did with it comes before the free. */
-    if (atomic_fetch_sub_explicit(&op->refs, 1, memory_order_acq_rel) == 1) {
-        nl_free(op->lookup);
-        nl_free(op);
-    }
-}
-
-/* Before a message that leads to op is handed on. */
-static void ref(nl_lconnect *op)
-{
-    atomic_fetch_add_explicit(&op->refs, 1, memory_order_relaxed);
-}
-
-static void drop_attempt(nl_lconnect *op)
-{
-    if (op->tcp) {
-        nl_tcp_set_user(op->tcp, NULL);
-        nl_tcp_close(op->tcp);
-        op->tcp = NULL;
-    }
-}
-
-/* The call is over: nobody waits any more. */
-static void end(nl_lconnect *op)
-{
-    op->w = NULL;
     nl_list_remove(&op->u.all);
-    drop_attempt(op);
-    unref(op);
+    nl_pool_free(op, sizeof *op);
 }
 
-static void connected(nl_lctx *lc, nl_lconnect *op)
+static void connect_due(nl_lctx *lc, nl_timed *timed)
 {
+    (void)lc;
+    nl_connect_due(nl_container_of(timed, connecting, timed)->c);
+}
+
+static void connect_done(nl_ctx *ctx, void *user, nl_tcp *t, int err)
+{
+    nl_lctx *lc = (nl_lctx *)ctx;
+    connecting *op = user;
     nl_wait *w = op->w;
-    nl_tcp *t = op->tcp;
-    op->tcp = NULL;
-    nl_tcp_set_user(t, NULL);
-    end(op);
+    free_connecting(op);
+    if (!t) {
+        nl_wait_fail(lc, w, err);
+        return;
+    }
     lua_State *L = nl_wait_begin(lc, w);
     lua_pushboolean(L, 1);
     nl_lsock_push(L, lc, t);
     nl_wait_end(lc, w, 2);
 }
 
-/* Tries one address after the other. */
-static void attempt(nl_lctx *lc, nl_lconnect *op)
+void nl_lconnect_forget(nl_endpoint *u)
 {
-    while (op->next < op->count) {
-        int err = nl_tcp_connect(&op->tcp, &lc->ctx, &nl_lsock_ops, &op->addr[op->next++]);
-        if (err == -EINPROGRESS) {
-            nl_tcp_set_user(op->tcp, &op->u);
-            return;
-        }
-        if (err == 0) {
-            connected(lc, op);
-            return;
-        }
-        op->tcp = NULL;
-        op->err = -err;
-    }
-    nl_wait *w = op->w;
-    int err = op->err;
-    end(op);
-    nl_wait_fail(lc, w, err);
+    connecting *op = (connecting *)u;
+    nl_connect_cancel(op->c);
+    free_connecting(op);
 }
-
-void nl_lconnect_ready(nl_lctx *lc, nl_endpoint *u)
-{
-    nl_lconnect *op = (nl_lconnect *)u;
-    int err = nl_tcp_connect_result(op->tcp);
-    if (err == -EINPROGRESS) {
-        return;
-    }
-    if (err == 0) {
-        connected(lc, op);
-        return;
-    }
-    op->err = -err;
-    drop_attempt(op);
-    attempt(lc, op);
-}
-
-static void resolved(nl_ctx *ctx, nl_msg *m)
-{
-    lookup *k = (lookup *)m;
-    nl_lconnect *op = k->op;
-    if (op->w) {
-        op->addr = k->r.addr;
-        op->count = k->r.count > 0 ? k->r.count : 0;
-        op->err = k->r.count < 0 ? -k->r.count : NL_EHOST;
-        attempt((nl_lctx *)ctx, op);
-    }
-    unref(op);
-}
-
-static void resolved_drop(nl_msg *m)
-{
-    unref(((lookup *)m)->op);
-}
-
-static const nl_msg_ops resolved_ops = {resolved, resolved_drop};
-
-static void begin(nl_ctx *ctx, nl_msg *m)
-{
-    nl_lconnect *op = nl_container_of(m, nl_lconnect, msg);
-    if (op->w && op->lookup) {
-        ref(op);
-        nl_resolver_submit(&op->lookup->r);
-    } else if (op->w) {
-        attempt((nl_lctx *)ctx, op);
-    }
-    unref(op);
-}
-
-static void begin_drop(nl_msg *m)
-{
-    unref(nl_container_of(m, nl_lconnect, msg));
-}
-
-static const nl_msg_ops begin_ops = {begin, begin_drop};
 
 static void connect_timeout(nl_lctx *lc, nl_wait *w)
 {
     (void)lc;
-    end(w->owner);
+    nl_lconnect_forget(w->owner);
 }
 
-void nl_lconnect_forget(nl_endpoint *u)
+/* 0 and *out, whose wait is the caller's to set; or why there is no use in trying. */
+static int start_connect(connecting **out, nl_lctx *lc, int family, const char *host, int port)
 {
-    end((nl_lconnect *)u);
-}
-
-/* --- connecting: the calls ----------------------------------------------------------------------- */
-
-static nl_lconnect *new_connect(void)
-{
-    nl_lconnect *op = nl_calloc(sizeof *op);
+    connecting *op = nl_pool_alloc(sizeof *op);
+    memset(op, 0, sizeof *op);
     op->u.kind = NL_ENDPOINT_CONNECT;
-    op->msg.ops = &begin_ops;
-    nl_list_init(&op->u.all);
-    atomic_init(&op->refs, 1);
-    return op;
-}
-
-/* 0, or why there is no use in trying.  host as it came from Lua. */
-static int set_host(nl_lctx *lc, nl_lconnect *op, int family, const char *host, size_t len, int port)
-{
-    if (len == 0 || len != strlen(host)) {
-        return -NL_EHOST;
+    nl_timer_init(&op->timed.timer);
+    op->timed.due = connect_due;
+    nl_list_push_back(&lc->objects.sockets, &op->u.all);
+    nl_connect_to to = {
+        .family = family,
+        .host = host,
+        .port = port,
+        .ops = &nl_lsock_ops,
+        .timer = &op->timed.timer,
+        .done = connect_done,
+        .user = op,
+    };
+    int err = nl_connect_start(&op->c, &lc->ctx, &to);
+    if (err) {
+        free_connecting(op);
+    } else {
+        *out = op;
     }
-    if (nl_addr_ip(&op->one, family, host, port) == 0) {
-        op->addr = &op->one;
-        op->count = 1;
-        return 0;
-    }
-    if (len >= sizeof(((nl_resolve *)NULL)->host)) {
-        return -ENAMETOOLONG;
-    }
-    lookup *k = nl_calloc(sizeof *k);
-    k->r.msg.ops = &resolved_ops;
-    k->r.ctx = lc->ctx.slot.id;
-    k->r.family = family;
-    k->r.port = port;
-    memcpy(k->r.host, host, len + 1);
-    k->op = op;
-    op->lookup = k;
-    return 0;
-}
-
-static int set_path(nl_lconnect *op, const char *path, size_t len)
-{
-    if (len == 0 || len != strlen(path)) {
-        return -EINVAL;
-    }
-    op->addr = &op->one;
-    op->count = 1;
-    return nl_addr_unix(&op->one, path);
+    return err;
 }
 
 /*
@@ -267,10 +135,10 @@ static int do_connect(lua_State *L, int family)
     }
     nl_wait *w = callback ? nl_wait_callback(L, NL_WAIT_CONNECT, nargs + 1, 1, nargs) : NULL;
     /* From here on nothing raises. */
-    nl_lconnect *op = new_connect();
-    int err = family == 1 ? set_path(op, host, len) : set_host(lc, op, family, host, len, port);
+    connecting *op;
+    int err = len != strlen(host) ? (family == 1 ? -EINVAL : -NL_EHOST)
+                                  : start_connect(&op, lc, family, host, port);
     if (err) {
-        end(op);
         if (!callback) {
             return nl_push_err(L, -err);
         }
@@ -280,12 +148,9 @@ static int do_connect(lua_State *L, int family)
         w->owner = op;
         w->timeout = connect_timeout;
         op->w = w;
-        nl_list_push_back(&lc->objects.sockets, &op->u.all);
         if (seconds >= 0) {
             nl_wait_arm(lc, w, seconds);
         }
-        ref(op);
-        nl_ctx_post(&lc->ctx, &op->msg);
     }
     if (!callback) {
         return nl_park(L);
@@ -366,18 +231,16 @@ static void check_listen_opts(lua_State *L, int arg, struct nl_listen_opts *o)
     }
 }
 
-/* Numeric addresses, and two names that everybody uses. */
+/* Numeric addresses, localhost, and "*". */
 static int listen_addr(nl_addr *a, int family, const char *text, size_t len, int port)
 {
     if (len != strlen(text)) {
         return -EINVAL;
     }
-    if (strcmp(text, "localhost") == 0) {
-        text = family == 4 ? "127.0.0.1" : "::1";
-    } else if (strcmp(text, "*") == 0) {
+    if (strcmp(text, "*") == 0) {
         text = family == 4 ? "0.0.0.0" : "::";
     }
-    return nl_addr_ip(a, family, text, port);
+    return nl_addr_known(a, family, text, port) == 1 ? 0 : -EINVAL;
 }
 
 /* Makes it and pushes the object.  0 or -errno, nothing pushed. */
