@@ -173,8 +173,9 @@ function tcp.accept(listen_socket, callback) end
 
 ---Connects to a host over IPv4.
 ---
----A name is resolved on a thread of its own, so that nothing waits for it. Every address of the name is tried in turn; the
----time-out covers all of it, the resolving too.
+---A name is resolved on a thread of its own, so that no worker waits for it. The addresses of the name are tried in their order:
+---the next attempt begins 250 ms after the one before, or at once when one has failed. The first that succeeds wins. The
+---time-out covers all of it, the resolving too. `localhost`, and what ends in `.localhost`, is the loopback: nobody is asked.
 ---
 ---Errors:
 ---- `ETIMEOUT`: not connected within `timeout` seconds.
@@ -241,7 +242,8 @@ function tcp.connect6(host, port, timeout) end
 ---@overload fun(host: string, port: integer, callback: fun(result: boolean, connect_socket: tcp.socket, host: string, port: integer)): true
 function tcp.connect6(host, port, timeout, callback) end
 
----Connects to a Unix domain socket; on Windows to a named pipe.
+---Connects to a Unix domain socket; on Windows to a named pipe. While the server has no room for a further connection (its
+---backlog is full), the call tries again, until the time-out; without a time-out, for ever.
 ---
 ---Errors:
 ---- `ENOENT`: there is no such file.
