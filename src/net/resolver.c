@@ -82,12 +82,24 @@ static pool *new_pool(void)
     return p;
 }
 
-/* Its threads have ended. */
+/* Joins the threads that have ended; true if all have.  A thread that says so takes the lock no more. */
+static bool join_ended_locked(pool *p)
+{
+    bool all = true;
+    for (int i = 0; i < p->threads; i++) {
+        helper *h = &p->helpers[i];
+        all = all && h->ended;
+        if (h->ended && h->thread) {
+            nl_thread_join(h->thread);
+            h->thread = NULL;
+        }
+    }
+    return all;
+}
+
+/* Its threads are joined. */
 static void free_pool(pool *p)
 {
-    for (int i = 0; i < p->threads; i++) {
-        nl_thread_join(p->helpers[i].thread);
-    }
     for (int i = 0; i < LANES; i++) {
         nl_cond_free(p->lanes[i].work);
     }
@@ -329,23 +341,13 @@ bool nl_resolver_cancel(nl_resolve *r)
 
 /* --- The end ------------------------------------------------------------------------------- */
 
-static bool all_ended_locked(const pool *p)
-{
-    for (int i = 0; i < p->threads; i++) {
-        if (!p->helpers[i].ended) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static pool *left_behind; /* only nl_resolver_fini touches it */
 
 static void free_left_behind(void)
 {
     for (pool **at = &left_behind, *p; (p = *at);) {
         nl_mutex_lock(p->lock);
-        bool clean = all_ended_locked(p);
+        bool clean = join_ended_locked(p);
         nl_mutex_unlock(p->lock);
         if (clean) {
             *at = p->next;
@@ -388,10 +390,10 @@ void nl_resolver_fini(void)
         nl_cond_broadcast(p->lanes[i].work);
     }
     int64_t until = nl_now_ns() + END_WAIT_NS, now;
-    while (!all_ended_locked(p) && (now = nl_now_ns()) < until) {
+    while (!join_ended_locked(p) && (now = nl_now_ns()) < until) {
         nl_cond_wait(p->ended, p->lock, until - now);
     }
-    bool clean = all_ended_locked(p);
+    bool clean = join_ended_locked(p);
     take_all_locked(p, &left);
     nl_mutex_unlock(p->lock);
     for (nl_list *i; (i = nl_list_pop_front(&left));) {
