@@ -86,7 +86,8 @@ function context.destroy(handle, message) end
 ---Waits until a context has ended; if it is gone already, the answer comes at once.
 ---
 ---`reason` tells how it ended: `"exit"` (by itself), `"error: …"` (an error left its main chunk), or the message that was given to
----`context.destroy`. Waiting for oneself raises.
+---`context.destroy`, up to its first 65,536 bytes. Of contexts that have ended otherwise than by themselves, the last 4,096 are
+---remembered, with 4 MiB of texts; of older ones this says `"exit"`. Waiting for oneself raises.
 ---
 ---Errors:
 ---- `ETIMEOUT`: the context was still there after `timeout` seconds. Nothing happens to it.

@@ -154,7 +154,7 @@ static void lctx_start(nl_ctx *c)
     nl_lctx *lc = (nl_lctx *)c;
     if (!lc->vm.L && open_state(lc) != 0) {
         nl_log(lc->name, "no memory for a Lua state");
-        nl_lctx_main_failed(lc, "error: not enough memory");
+        nl_lctx_main_failed(lc, nl_reason_of("error: not enough memory"));
         return;
     }
     lua_State *M = lc->vm.L;
@@ -165,7 +165,7 @@ static void lctx_start(nl_ctx *c)
     nl_ref_push(lc, M, co->ref);
     if (lua_pcall(M, 2, 0, 0) != 0) {
         nl_log(lc->name, "%s", lua_tostring(M, -1));
-        nl_lctx_main_failed(lc, "error: cannot start");
+        nl_lctx_main_failed(lc, nl_reason_of("error: cannot start"));
         return;
     }
     boot_free(lc);
@@ -180,7 +180,7 @@ static bool lctx_idle(nl_ctx *c)
     return ((nl_lctx *)c)->alive > 0;
 }
 
-static void lctx_fini(nl_ctx *c, const char *reason)
+static void lctx_fini(nl_ctx *c, const nl_reason *reason)
 {
     nl_lctx *lc = (nl_lctx *)c;
     lc->dying = true;

@@ -38,7 +38,7 @@ static void drop_nothing(nl_msg *m)
 static void run_kill(nl_ctx *c, nl_msg *m)
 {
     (void)m;
-    nl_ctx_end(c, nl_ctx_kill_reason(c));
+    nl_ctx_end_killed(c);
 }
 
 static void run_start(nl_ctx *c, nl_msg *m)
@@ -92,35 +92,43 @@ int nl_ctx_start(nl_ctx *c)
     return err;
 }
 
-void nl_ctx_end(nl_ctx *c, const char *reason)
+void nl_ctx_end(nl_ctx *c, nl_reason *reason)
 {
-    if (!c->ending) {
+    if (c->ending) {
+        nl_free(reason);
+    } else {
         c->ending = true;
-        c->end_reason = reason ? nl_strdup(reason) : NULL;
+        c->end_reason = reason;
     }
 }
 
-static char no_reason[1]; /* killed, and nobody said why */
+static nl_reason no_reason; /* killed, and nobody said why */
 
-const char *nl_ctx_kill_reason(const nl_ctx *c)
+static nl_reason *kill_reason(nl_ctx *c)
 {
-    const char *reason = atomic_load(&c->kill_reason);
-    return reason == no_reason ? NULL : reason;
+    nl_reason *reason = atomic_load(&c->kill_reason);
+    return reason == &no_reason ? NULL : reason;
 }
 
-int nl_ctx_kill(uint64_t handle, const char *reason)
+void nl_ctx_end_killed(nl_ctx *c)
+{
+    nl_ctx_end(c, nl_reason_copy(kill_reason(c)));
+}
+
+int nl_ctx_kill(uint64_t handle, nl_reason *reason)
 {
     nl_ctx *c = nl_ctx_find(handle);
     if (!c) {
+        nl_free(reason);
         return -NL_ENOCONTEXT;
     }
-    /* The first one's reason counts.  Release: the context may look at it before it gets the message (nl_ctx_kill_reason). */
-    char *mine = reason ? nl_strdup(reason) : no_reason, *none = NULL;
+    /* The first one's reason counts.  Release: the context may look at it before it gets the message (nl_ctx_end_killed). */
+    nl_reason *mine = reason ? reason : &no_reason, *none = NULL;
     if (atomic_compare_exchange_strong(&c->kill_reason, &none, mine)) {
         atomic_store(&c->kill_posted, true);
         nl_ctx_post(c, &c->kill_msg);
-    } else if (reason) {
-        nl_free(mine);
+    } else {
+        nl_free(reason);
     }
     return 0;
 }
@@ -147,9 +155,7 @@ static void free_ctx(nl_limbo *g)
 {
     nl_ctx *c = nl_container_of(g, nl_ctx, limbo);
     drop_all(c);
-    if (nl_ctx_kill_reason(c)) {
-        nl_free(atomic_load(&c->kill_reason));
-    }
+    nl_free(kill_reason(c));
     c->ops->free(c);
 }
 

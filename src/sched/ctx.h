@@ -26,6 +26,7 @@
 #include "base/slots.h"
 #include "sched/mailbox.h"
 #include "sched/qsbr.h"
+#include "sched/reason.h"
 #include "sched/timers.h"
 
 typedef struct nl_ctx nl_ctx;
@@ -39,9 +40,8 @@ typedef struct nl_ctx_ops {
     /*
      * Last turn: releases everything the context owns, its heap too; it can still send.  Until
      * free, which may be long, only the nl_ctx stays, and what name and slow look at.
-     * reason: see nl_ctx_end, NULL for "exit".
      */
-    void (*fini)(nl_ctx *c, const char *reason);
+    void (*fini)(nl_ctx *c, const nl_reason *reason);
     /* The grace period is over: frees the memory; on any worker, in no context. */
     void (*free)(nl_ctx *c);
     /* A due timer of nl_ctx_timer_add; on the context's turn.  May be NULL if it never adds one. */
@@ -79,8 +79,8 @@ struct nl_ctx {
     atomic_bool timer_posted;
     nl_msg kill_msg; /* nl_ctx_kill: in the mailbox at most once */
     atomic_bool kill_posted;
-    _Atomic(char *) kill_reason; /* set before kill_posted */
-    char *end_reason;
+    _Atomic(nl_reason *) kill_reason; /* set before kill_posted */
+    nl_reason *end_reason;
     int home;              /* worker whose reactor has its sockets; -1 until the first one */
     struct nl_name *names; /* names it bears; under the lock of names.c */
     nl_limbo limbo;
@@ -123,12 +123,12 @@ void nl_ctx_give_way(nl_ctx *c, nl_msg *m);
  */
 bool nl_ctx_let_catch_up(nl_ctx *c, nl_ctx *to, uint64_t len);
 
-/* From within: the context ends after the message now running.  reason NULL = "exit"; copied. */
-void nl_ctx_end(nl_ctx *c, const char *reason);
-/* Any thread: asks it to end when the message reaches it.  reason as above.  0 or -NL_ENOCONTEXT. */
-int nl_ctx_kill(uint64_t handle, const char *reason);
-/* The reason somebody has asked it to end with (NULL: none given), as soon as kill_posted is set; for the context itself. */
-const char *nl_ctx_kill_reason(const nl_ctx *c);
+/* From within: the context ends after the message now running.  The reason is handed over. */
+void nl_ctx_end(nl_ctx *c, nl_reason *reason);
+/* Any thread: asks it to end when the message reaches it.  The reason is handed over.  0 or -NL_ENOCONTEXT. */
+int nl_ctx_kill(uint64_t handle, nl_reason *reason);
+/* From within: has somebody asked it to end?  Then it ends, for the reason given. */
+void nl_ctx_end_killed(nl_ctx *c);
 
 /* Timers of the context, from within its turn; they fire through ops->timer, never early. */
 static inline void nl_ctx_timer_add(nl_ctx *c, nl_timer *t, int64_t deadline)

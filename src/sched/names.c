@@ -8,7 +8,6 @@
 #include "sched/sched_impl.h"
 
 #define BUCKETS 1024u
-#define OBITUARIES 16384u
 
 typedef struct nl_name {
     struct nl_name *next;     /* in its bucket */
@@ -24,19 +23,9 @@ static struct {
     nl_name *bucket[BUCKETS];
 } names;
 
-static struct {
-    nl_mutex *lock;
-    struct {
-        uint64_t handle;
-        char *reason;
-    } * entry; /* by the handle's index, so neighbours in time do not displace each other */
-} obituaries;
-
 void nl_names_init(void)
 {
     names.lock = nl_mutex_new();
-    obituaries.lock = nl_mutex_new();
-    obituaries.entry = NULL;
 }
 
 void nl_names_fini(void)
@@ -44,12 +33,7 @@ void nl_names_fini(void)
     for (unsigned i = 0; i < BUCKETS; i++) {
         nl_assert(!names.bucket[i], "names are freed by their contexts");
     }
-    for (unsigned i = 0; obituaries.entry && i < OBITUARIES; i++) {
-        nl_free(obituaries.entry[i].reason);
-    }
-    nl_free(obituaries.entry);
     nl_mutex_free(names.lock);
-    nl_mutex_free(obituaries.lock);
 }
 
 static uint32_t hash_bytes(const char *p, size_t n)
@@ -122,34 +106,4 @@ void nl_names_release(nl_ctx *c)
         nl_free(n);
     }
     nl_mutex_unlock(names.lock);
-}
-
-void nl_obituary_store(uint64_t handle, const char *reason)
-{
-    unsigned i = (unsigned)(handle % OBITUARIES);
-    nl_mutex_lock(obituaries.lock);
-    if (!obituaries.entry) {
-        obituaries.entry = nl_calloc(OBITUARIES * sizeof *obituaries.entry);
-    }
-    nl_free(obituaries.entry[i].reason);
-    obituaries.entry[i].handle = handle;
-    obituaries.entry[i].reason = reason ? nl_strdup(reason) : NULL;
-    nl_mutex_unlock(obituaries.lock);
-}
-
-bool nl_ctx_obituary(uint64_t handle, char *buf, size_t size)
-{
-    unsigned i = (unsigned)(handle % OBITUARIES);
-    bool known = false;
-    nl_mutex_lock(obituaries.lock);
-    if (obituaries.entry && obituaries.entry[i].handle == handle) {
-        const char *reason = obituaries.entry[i].reason ? obituaries.entry[i].reason : "exit";
-        size_t n = strlen(reason);
-        n = n < size ? n : size - 1;
-        memcpy(buf, reason, n);
-        buf[n] = 0;
-        known = true;
-    }
-    nl_mutex_unlock(obituaries.lock);
-    return known;
 }

@@ -86,6 +86,7 @@ int nl_sched_init(const nl_sched_config *cfg)
     s->start_lock = nl_mutex_new();
     nl_injq_init(&s->injq);
     nl_names_init();
+    nl_obituaries_init();
     return 0;
 }
 
@@ -94,6 +95,7 @@ void nl_sched_fini(void)
     nl_sched *s = &nl_the_sched;
     nl_qsbr_fini();
     nl_names_fini();
+    nl_obituaries_fini();
     nl_injq_fini(&s->injq);
     nl_slots_free(s->contexts);
     nl_mutex_free(s->start_lock);

@@ -111,8 +111,12 @@ void nl_names_init(void);
 void nl_names_fini(void);
 /* Frees every name c bears; by the worker that ends it. */
 void nl_names_release(nl_ctx *c);
-/* Remembers why handle ended (NULL: by itself), until its place in the table is needed. */
-void nl_obituary_store(uint64_t handle, const char *reason);
+
+/* reason.c */
+void nl_obituaries_init(void);
+void nl_obituaries_fini(void);
+/* Remembers why handle has ended; copied. */
+void nl_obituary_store(uint64_t handle, const nl_reason *reason);
 
 /* monitor.c */
 void nl_monitor_start(void);

@@ -82,6 +82,26 @@ def test_loop_goes_on(h):
     assert result.stdout == "three\n", result
 
 
+def test_traceback_line(h):
+    """rules.errors.main-line: the traceback has the line of the innermost function, also if the VM itself raised the error"""
+    for text, line in (("local t\n\nt.x = 1", 3), ("local function f(a)\n  return a + 1, a\nend\nf({})\n", 2)):
+        result = h.run(text, status=1, stderr=TRACE)
+        first = result.stderr.split("stack traceback:\n")[1].splitlines()[0]
+        assert re.search(rf"main\.lua:{line}: in ", first), result
+
+
+def test_main_nil(h):
+    """rules.errors.main-nil: error() without a value ends the main chunk without a word, with status 1"""
+    result = h.run("error()", status=1)
+    assert result.stderr == "", result
+
+
+def test_nul(h):
+    """rules.errors.nul: an error's text is logged to its end, whatever bytes it has"""
+    result = h.run("timer.timeout(0, function() error('a\\0b', 0) end)", stderr=TRACE)
+    assert "a\0b\n" in result.stderr, result
+
+
 def test_objects(h):
     """rules.errors.objects: error values that are no strings are logged as tostring shows them"""
     h.run("""

@@ -83,12 +83,12 @@ static inline bool a_idle(nl_ctx *c)
     return ((actor *)c)->stay;
 }
 
-static inline void a_fini(nl_ctx *c, const char *reason)
+static inline void a_fini(nl_ctx *c, const nl_reason *reason)
 {
     (void)c;
     atomic_fetch_add(&ended, 1);
     if (reason) {
-        snprintf(last_reason, sizeof last_reason, "%s", reason);
+        snprintf(last_reason, sizeof last_reason, "%.*s", (int)reason->len, reason->text);
     }
 }
 

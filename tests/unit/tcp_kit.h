@@ -152,7 +152,7 @@ static inline bool actor_idle(nl_ctx *c)
     return !((actor *)c)->over;
 }
 
-static inline void actor_fini(nl_ctx *c, const char *reason)
+static inline void actor_fini(nl_ctx *c, const nl_reason *reason)
 {
     (void)reason;
     actor *a = (actor *)c;

@@ -187,7 +187,7 @@ static void timers_begin(actor *a)
 
 static actor *timers_last;
 
-static void timers_fini_check(nl_ctx *c, const char *reason)
+static void timers_fini_check(nl_ctx *c, const nl_reason *reason)
 {
     (void)reason;
     actor *a = (actor *)c;

@@ -1,4 +1,5 @@
 /* test_sched_life.c - contexts in C on the real scheduler: their life, names, rescue, homes, under chaos too. */
+#include "sched/sched_impl.h"
 #include "sched_kit.h"
 
 /* ------------------------------------------------------------------ life */
@@ -13,8 +14,8 @@ static void boot_kill(void)
     cr_assert_eq(nl_name_lookup("x", 1), h);
     uint64_t other = actor_start(actor_new(NULL, fan_on));
     cr_assert_eq(nl_name_register("x", 1, other), -NL_ENAMETAKEN);
-    cr_assert_eq(nl_ctx_kill(h, "because"), 0);
-    cr_assert_eq(nl_ctx_kill(h, "again"), 0);
+    cr_assert_eq(nl_ctx_kill(h, nl_reason_of("because")), 0);
+    cr_assert_eq(nl_ctx_kill(h, nl_reason_of("again")), 0);
     tell(h, 0, 1); /* behind the kill: dropped */
     nl_ctx_kill(other, NULL);
 }
@@ -27,18 +28,52 @@ Test(sched, kill_names_obituary)
         atomic_store(&dropped, 0);
         boot_kill();
         cr_assert_eq(nl_sched_run(), 0);
-        char why[32];
-        cr_assert(nl_ctx_obituary(1, why, sizeof why));
-        cr_assert_str_eq(why, "because");
-        cr_assert(nl_ctx_obituary(2, why, sizeof why));
-        cr_assert_str_eq(why, "exit");
-        cr_assert_not(nl_ctx_obituary(3, why, sizeof why));
+        nl_reason *why = nl_obituary_copy(1);
+        cr_assert_eq(why->len, 7);
+        cr_assert_arr_eq(why->text, "because", 7);
+        nl_free(why);
+        cr_assert_eq(nl_obituary_copy(2), NULL);
+        cr_assert_eq(nl_obituary_copy(3), NULL);
         cr_assert_eq(nl_name_lookup("x", 1), 0);
         cr_assert_eq(nl_ctx_find(1), NULL);
         cr_assert_eq(tell(1, 0, 0), -NL_ENOCONTEXT);
         nl_sched_fini();
         cr_assert_eq(atomic_load(&dropped), 1);
     }
+}
+
+static void remember(uint64_t handle, size_t len)
+{
+    static char text[NL_REASON_MAX + 1];
+    memset(text, 'a' + (int)(handle % 26), sizeof text);
+    nl_reason *r = nl_reason_new(text, len);
+    nl_obituary_store(handle, r);
+    nl_free(r);
+}
+
+Test(sched, obituaries_are_bounded)
+{
+    nl_sched_config cfg = {.workers = 1};
+    cr_assert_eq(nl_sched_init(&cfg), 0);
+    const uint64_t n = NL_OBITUARIES_MAX, generation = (uint64_t)1 << NL_SLOT_INDEX_BITS;
+    for (uint64_t i = 1; i <= n + 10; i++) {
+        remember(i * generation + 7, i % 500 + 1); /* one index, used again */
+    }
+    cr_assert_eq(nl_obituary_copy(10 * generation + 7), NULL);
+    for (uint64_t i = 11; i <= n + 10; i++) {
+        nl_reason *r = nl_obituary_copy(i * generation + 7);
+        cr_assert_eq(r->len, i % 500 + 1);
+        cr_assert_eq(r->text[i % 500], 'a' + (char)((i * generation + 7) % 26));
+        nl_free(r);
+    }
+    for (uint64_t i = 1; i <= 100; i++) {
+        remember(i, NL_REASON_MAX + 1);
+    }
+    cr_assert_eq(nl_obituary_copy(100 - NL_OBITUARIES_BYTES / NL_REASON_MAX), NULL);
+    nl_reason *r = nl_obituary_copy(101 - NL_OBITUARIES_BYTES / NL_REASON_MAX);
+    cr_assert_eq(r->len, NL_REASON_MAX);
+    nl_free(r);
+    nl_sched_fini();
 }
 
 static void exit_begin(actor *a)

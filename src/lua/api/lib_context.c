@@ -70,13 +70,18 @@ static int context_destroy(lua_State *L)
     nl_lctx *lc = nl_lctx_of(L);
     uint64_t handle = lc->ctx.slot.id;
     int err = lua_isnoneornil(L, 1) ? 0 : nl_check_handle(L, 1, &handle);
-    const char *message = luaL_optstring(L, 2, NULL);
+    size_t len = 0;
+    const char *message = luaL_optlstring(L, 2, NULL, &len);
+    nl_reason *reason = message ? nl_reason_new(message, len) : NULL;
     if (handle == lc->ctx.slot.id) {
-        nl_ctx_end(&lc->ctx, message);
+        nl_ctx_end(&lc->ctx, reason);
         if (lc->cur) {
             return nl_leave(L);
         }
-    } else if (err || (err = -nl_ctx_kill(handle, message))) {
+    } else if (err) {
+        nl_free(reason);
+        return nl_push_err(L, err);
+    } else if ((err = -nl_ctx_kill(handle, reason))) {
         return nl_push_err(L, err);
     }
     lua_pushboolean(L, 1);

@@ -61,7 +61,7 @@ typedef struct nl_inbox {
 
 void nl_inbox_init(nl_lctx *lc);
 /* The context has ended, its state is closed: answers what it has not answered. */
-void nl_inbox_end(nl_lctx *lc, const char *reason);
+void nl_inbox_end(nl_lctx *lc, const nl_reason *reason);
 void nl_inbox_free(nl_lctx *lc);
 
 /* --- peers: peer.c --------------------------------------------------------------- */

@@ -112,36 +112,47 @@ typedef struct nl_peer_ended {
     nl_msg msg;
     uint64_t who; /* ends */
     uint64_t to;  /* wants to know */
-    uint32_t size;
+    size_t len;   /* of the reason */
     char reason[];
 } nl_peer_ended;
 
 static const nl_msg_ops watch_ops, ended_ops;
 
-static nl_peer_ended *ended_new(uint64_t who, uint64_t to, const char *reason)
+static nl_peer_ended *notice_new(uint64_t who, uint64_t to, const char *reason, size_t len,
+                                 const nl_msg_ops *ops)
 {
-    size_t n = strlen(reason), size = sizeof(nl_peer_ended) + n + 1;
-    nl_peer_ended *e = nl_pool_alloc(size);
+    nl_peer_ended *e = nl_pool_alloc(sizeof *e + len);
+    e->msg.ops = ops;
     e->who = who;
     e->to = to;
-    e->size = (uint32_t)size;
-    memcpy(e->reason, reason, n + 1);
+    e->len = len;
+    memcpy(e->reason, reason, len);
+    return e;
+}
+
+static nl_peer_ended *watch_new(uint64_t who, uint64_t to)
+{
+    return notice_new(who, to, "", 0, &watch_ops);
+}
+
+static nl_peer_ended *ended_new(uint64_t who, uint64_t to, const nl_reason *reason)
+{
+    return reason ? notice_new(who, to, reason->text, reason->len, &ended_ops)
+                  : notice_new(who, to, "exit", 4, &ended_ops);
+}
+
+/* Of a context that has ended already. */
+static nl_peer_ended *ended_late(uint64_t who, uint64_t to)
+{
+    nl_reason *reason = nl_obituary_copy(who);
+    nl_peer_ended *e = ended_new(who, to, reason);
+    nl_free(reason);
     return e;
 }
 
 static void ended_free(nl_msg *m)
 {
-    nl_pool_free(m, ((nl_peer_ended *)m)->size);
-}
-
-/* For who has ended already: what is still known of it. */
-static nl_peer_ended *ended_late(uint64_t who, uint64_t to)
-{
-    char reason[512] = "exit";
-    nl_ctx_obituary(who, reason, sizeof reason);
-    nl_peer_ended *e = ended_new(who, to, reason);
-    e->msg.ops = &ended_ops;
-    return e;
+    nl_pool_free(m, sizeof(nl_peer_ended) + ((nl_peer_ended *)m)->len);
 }
 
 static void watch_run(nl_ctx *c, nl_msg *m)
@@ -202,7 +213,7 @@ static void ended_run(nl_ctx *c, nl_msg *m)
             lua_pushboolean(L, 1);
             lua_pushnumber(L, 0);
             if (w->co) {
-                lua_pushstring(L, e->reason);
+                lua_pushlstring(L, e->reason, e->len);
             }
             nl_wait_end(lc, w, w->co ? 3 : 2);
         }
@@ -225,9 +236,7 @@ void nl_peer_watch(nl_lctx *lc, nl_peer *p)
     p->watching = true;
     nl_ctx *target = nl_ctx_find(p->handle);
     if (target) {
-        nl_peer_ended *e = ended_new(p->handle, self, "");
-        e->msg.ops = &watch_ops;
-        nl_ctx_post(target, &e->msg);
+        nl_ctx_post(target, &watch_new(p->handle, self)->msg);
     } else {
         nl_ctx_post(&lc->ctx, &ended_late(p->handle, self)->msg);
     }
@@ -310,15 +319,14 @@ static void refuse_all(nl_packet *m)
     }
 }
 
-void nl_inbox_end(nl_lctx *lc, const char *reason)
+void nl_inbox_end(nl_lctx *lc, const nl_reason *reason)
 {
     nl_inbox *ms = lc->inbox;
     refuse_all(ms->reserved);
     refuse_all(ms->first);
     ms->reserved = ms->first = ms->end = NULL;
     for (uint32_t i = 0; i < ms->nwatchers; i++) {
-        nl_peer_ended *e = ended_new(lc->ctx.slot.id, ms->watchers[i], reason ? reason : "exit");
-        e->msg.ops = &ended_ops;
+        nl_peer_ended *e = ended_new(lc->ctx.slot.id, ms->watchers[i], reason);
         nl_ctx *c = nl_ctx_find(e->to);
         if (c) {
             nl_ctx_post(c, &e->msg);

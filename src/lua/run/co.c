@@ -89,7 +89,37 @@ static void to_text(lua_State *L)
     lua_replace(L, 2);
 }
 
-/* (thread): returns the error on top of it as text, with its traceback, and as text alone. */
+#define TRACEBACK "stack traceback:\n\t"
+
+/*
+ * Pushes the traceback of co, which an error with that text has ended.  Where the VM itself has raised it, the line
+ * of the innermost function is lost with the C stack, but the text begins with it: "file:line: …".
+ */
+static void push_traceback(lua_State *L, lua_State *co, const char *text)
+{
+    lua_Debug ar;
+    luaL_traceback(L, co, NULL, 0);
+    if (!lua_getstack(co, 0, &ar)) {
+        return;
+    }
+    lua_getinfo(co, "Sl", &ar);
+    size_t file = strlen(ar.short_src) + 1;
+    if (ar.currentline >= 0 || strncmp(text, ar.short_src, file - 1) != 0 || text[file - 1] != ':') {
+        return;
+    }
+    size_t line = strspn(text + file, "0123456789");
+    const char *trace = lua_tostring(L, -1);
+    size_t head = sizeof TRACEBACK - 1 + file;
+    if (line > 0 && text[file + line] == ':' && strlen(trace) > head) {
+        lua_pushlstring(L, trace, head);
+        lua_pushlstring(L, text + file, line + 1);
+        lua_pushstring(L, trace + head);
+        lua_concat(L, 3);
+        lua_replace(L, -2);
+    }
+}
+
+/* (thread): returns the error on top of it as text with its traceback, and as the reason for the context's end. */
 static int describe(lua_State *L)
 {
     lua_State *co = lua_tothread(L, 1);
@@ -97,12 +127,18 @@ static int describe(lua_State *L)
     lua_xmove(co, L, 1);
     to_text(L);
     lua_settop(L, 2);
-    luaL_traceback(L, co, lua_tostring(L, 2), 0);
-    lua_insert(L, 2);
+    const char *text = lua_tostring(L, 2);
+    lua_pushvalue(L, 2);
+    lua_pushliteral(L, "\n");
+    push_traceback(L, co, text);
+    lua_concat(L, 3);
+    lua_pushliteral(L, "error: ");
+    lua_pushvalue(L, 2);
+    lua_concat(L, 2);
     return 2;
 }
 
-void nl_lctx_main_failed(nl_lctx *lc, const char *reason)
+void nl_lctx_main_failed(nl_lctx *lc, nl_reason *reason)
 {
     if (lc->first) {
         nl_sched_set_status(1);
@@ -118,22 +154,20 @@ static void co_failed(nl_co *co)
     int top = lua_gettop(L);
     lua_pushcfunction(L, describe);
     nl_ref_push(lc, L, co->ref);
-    const char *full, *text;
-    size_t len;
+    static const char undescribed[] =
+        "error: error in the error's __tostring, or no memory left to describe it";
+    const char *reason = undescribed, *text = undescribed + sizeof "error: " - 1;
+    size_t reason_len = sizeof undescribed - 1, len = strlen(text);
     if (lua_pcall(L, 1, 2, 0) == 0) {
-        full = lua_tolstring(L, -2, &len);
-        text = lua_tostring(L, -1);
-    } else {
-        text = full = "error in the error's __tostring, or no memory left to describe it";
-        len = strlen(full);
+        text = lua_tolstring(L, -2, &len);
+        reason = lua_tolstring(L, -1, &reason_len);
     }
-    nl_log_text(lc->name, full, len);
+    /* error() in the main chunk ends it without a word, as luajit does. */
+    if (!co->main || !lua_isnil(co->L, -1)) {
+        nl_log_text(lc->name, text, len);
+    }
     if (co->main) {
-        size_t n = strlen(text) + sizeof "error: ";
-        char *reason = nl_malloc(n);
-        snprintf(reason, n, "error: %s", text);
-        nl_lctx_main_failed(lc, reason);
-        nl_free(reason);
+        nl_lctx_main_failed(lc, nl_reason_new(reason, reason_len));
     }
     lua_settop(L, top);
 }
@@ -196,7 +230,7 @@ static __attribute__((noinline)) void ended_otherwise(nl_lctx *lc, nl_co *co, in
     } else {
         co_failed(co);
         if (st == LUA_ERRMEM) {
-            nl_lctx_main_failed(lc, "error: not enough memory");
+            nl_lctx_main_failed(lc, nl_reason_of("error: not enough memory"));
         }
     }
     co_done(lc, co, false);

@@ -25,7 +25,7 @@ static void leave_hook(lua_State *L, lua_Debug *ar)
         return; /* it has ended already, a finalizer runs */
     }
     lc->dying = true;
-    nl_ctx_end(&lc->ctx, nl_ctx_kill_reason(&lc->ctx));
+    nl_ctx_end_killed(&lc->ctx);
     if (lua_isyieldable(L)) {
         lua_yield(L, 0);
     } else {

@@ -264,8 +264,8 @@ void nl_push_function(lua_State *L, const luaL_Reg *functions, const char *name)
 
 /* --- the end ------------------------------------------------------------------------ */
 
-/* The main chunk, or all of it, has failed: the context ends with that reason. */
-void nl_lctx_main_failed(nl_lctx *lc, const char *reason);
+/* The main chunk, or all of it, has failed: the context ends with that reason, which is handed over. */
+void nl_lctx_main_failed(nl_lctx *lc, nl_reason *reason);
 
 /* --- what every message does, inline ---------------------------------------------------- */
 
