@@ -3,9 +3,9 @@
  *
  *     start ──→ (resolver) ──→ attempt ──delay or failure──→ attempt with the next address … ──→ done
  *
- * It begins in a turn of its own, so done is never called inside nl_connect_start.  A cancel may cut in anywhere, while
- * our message or the resolver's is still on its way.  So the memory has two holders, the owner and the message; the
- * resolver may drop its one on a thread of its own.
+ * It begins in a turn of its own, so done is never called inside nl_connect_start.  A cancel may
+ * cut in anywhere, while our message or the resolver's is still on its way.  So the memory has two
+ * holders, the owner and the message; the resolver may drop its one on a thread of its own.
  */
 #include "net/connect.h"
 

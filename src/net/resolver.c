@@ -1,15 +1,15 @@
 /*
  * resolver.c - the helper threads behind nl_resolver_submit.
  *
- * A query is a name and a family with the requests that wait for the answer.  It goes through two lanes:
+ * A query is a name, a family, and the requests that wait for the answer.  There are two lanes:
  *
  *     submitted ──→ hosts file, one thread ──not there──→ system's resolver, some threads ──→ answered
  *                          └──────── there ────────────────────────────────────────────────────┘
  *
- * One mutex guards everything here.  A thread looks up into memory of its own and copies the outcome into the requests
- * under the mutex, so that a query can be taken away from a thread that is stuck in the system's resolver: at the end
- * that thread is left behind, it finds nothing to do when it comes back, and what it needs for that (the pool
- * below) is left too.
+ * One mutex guards everything here.  A thread looks up into memory of its own and copies the
+ * outcome into the requests under the mutex, so that a query can be taken away from a thread that
+ * is stuck in the system's resolver: at the end that thread is left behind, it finds nothing to do
+ * when it comes back, and what it needs for that (the pool below) is left too.
  */
 #include "net/resolver.h"
 
@@ -62,8 +62,10 @@ typedef struct pool {
     helper helpers[1 + NL_RESOLVER_THREADS];
 } pool;
 
-static nl_spin make_lock = NL_SPIN_INIT; /* guards the making of the pool only */
-static _Atomic(pool *) the_pool; /* acquire pairs with the release in get_pool: its contents are seen */
+/* Guards the making of the pool only. */
+static nl_spin make_lock = NL_SPIN_INIT;
+/* Acquire pairs with the release in get_pool: its contents are seen. */
+static _Atomic(pool *) the_pool;
 
 /* --- The pool ------------------------------------------------------------------------------ */
 
@@ -82,7 +84,7 @@ static pool *new_pool(void)
     return p;
 }
 
-/* Joins the threads that have ended; true if all have.  A thread that says so takes the lock no more. */
+/* Joins the threads that have ended, which take the lock no more; true if all have. */
 static bool join_ended_locked(pool *p)
 {
     bool all = true;
@@ -156,7 +158,7 @@ static nl_list *bucket_of(pool *p, int family, const char *host)
 }
 
 /* The query for r, new or under way. */
-static query *find_query_locked(pool *p, const nl_resolve *r, bool *is_new)
+static query *get_query_locked(pool *p, const nl_resolve *r, bool *is_new)
 {
     nl_list *bucket = bucket_of(p, r->family, r->host);
     for (nl_list *i = bucket->next; i != bucket; i = i->next) {
@@ -229,7 +231,7 @@ static void deliver(nl_resolve *r)
     }
 }
 
-/* Hands the outcome to all who wait for q, which is freed.  With the lock, which is given up in between. */
+/* Hands the outcome to all who wait for q, and frees it.  The lock is given up in between. */
 static void answer_locked(pool *p, query *q, int n, const nl_addr *found)
 {
     nl_list told;
@@ -310,7 +312,7 @@ void nl_resolver_submit(nl_resolve *r)
     pool *p = get_pool();
     bool is_new;
     nl_mutex_lock(p->lock);
-    query *q = find_query_locked(p, r, &is_new);
+    query *q = get_query_locked(p, r, &is_new);
     r->query = q;
     nl_list_push_back(&q->requests, &r->node);
     int err = is_new ? enqueue_locked(p, q, LANE_HOSTS) : 0;

@@ -32,14 +32,14 @@ int nl_addr_port(const nl_addr *a); /* 0 for a Unix socket */
 void nl_addr_text(const nl_addr *a, char *buf, size_t size);
 
 /*
- * Host names, all with the same arguments: family 4 or 6; fills out[0..max) with the port set; returns the count, or
- * -NL_EHOST for a name that is known not to exist, or -errno.
+ * Host names, all with the same arguments: family 4 or 6; fills out[0..max) with the port set;
+ * returns the count, or -NL_EHOST for a name that is known not to exist, or -errno.
  *
- * known: without asking anybody: a numeric address, or localhost and what ends in .localhost, which are the loopback
- * whatever any table says (RFC 6761).  0: somebody has to be asked.  Has room for one.
+ * known: what nobody has to be asked for, at most one: a numeric address, or localhost and what
+ * ends in .localhost, which are the loopback whatever any table says (RFC 6761).  0: do ask.
  */
 int nl_addr_known(nl_addr *out, int family, const char *host, int port);
-/* From the system's hosts file, if that comes before the name servers.  0: not in it.  Reads a file. */
+/* From the hosts file, if the system uses it before name servers.  0: not in it. */
 int nl_addr_hosts_file(nl_addr *out, int max, int family, const char *host, int port);
 /* By whatever the system asks.  May block for many seconds, so never on a worker.  Never 0. */
 int nl_addr_resolve(nl_addr *out, int max, int family, const char *host, int port);

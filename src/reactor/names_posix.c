@@ -16,7 +16,7 @@ static bool valid(int family, int port)
     return (family == 4 || family == 6) && port >= 0 && port <= 65535;
 }
 
-/* Appends *a to the n addresses of the list, unless it is among them; returns how many there are. */
+/* Appends *a to the n addresses of the list, unless it is among them; returns their number. */
 static int add(nl_addr *list, int n, const nl_addr *a)
 {
     for (int i = 0; i < n; i++) {
@@ -81,7 +81,7 @@ int nl_addr_known(nl_addr *out, int family, const char *host, int port)
 
 #define BLANK " \t\r\n"
 
-/* The first word of f's next line, without what is comment; NULL for an empty one.  False: f is at its end. */
+/* The first word of f's next line, NULL if it has none; a comment is none.  False: no line. */
 static bool next_line(FILE *f, char **line, size_t *size, char **first, char **rest)
 {
     if (!f || getline(line, size, f) <= 0) {
@@ -100,7 +100,7 @@ static void end_lines(FILE *f, char *line)
     }
 }
 
-/* False: the system is configured to ask a name server first, or not to use the hosts file at all. */
+/* False: nsswitch.conf has a name server asked first, or the hosts file not used at all. */
 static bool hosts_file_first(void)
 {
     bool first = true;
@@ -151,7 +151,7 @@ static int resolve_error(int rc)
     case EAI_MEMORY:
         return -ENOMEM;
     default:
-        /* Also when no name server answers (EAI_AGAIN): -EAGAIN would read as NL_AGAIN, and the name is not found. */
+        /* Also for EAI_AGAIN, when no name server answers: -EAGAIN would read as NL_AGAIN. */
         return -NL_EHOST;
     }
 }

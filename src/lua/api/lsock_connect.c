@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-/* --- connecting ------------------------------------------------------------------------------- */
+/* --- connecting ---------------------------------------------------------------------------- */
 
 /* One call under way. */
 typedef struct connecting {
@@ -86,8 +86,8 @@ static int start_connect(connecting **out, nl_lctx *lc, int family, const char *
 }
 
 /*
- * Optional arguments before a callback may be left out: if the function stands at an earlier
- * place than `last`, it is moved there and nils fill the gap.  Returns whether there is one; raises if
+ * Optional arguments before a callback may be left out: if the function stands at an earlier place
+ * than `last`, it is moved there and nils fill the gap.  Returns whether there is one; raises if
  * something else stands in its place.
  */
 static bool find_callback(lua_State *L, int first_optional, int last)
@@ -174,7 +174,7 @@ int nl_ltcp_connects(lua_State *L)
     return do_connect(L, 1);
 }
 
-/* --- listening -------------------------------------------------------------------------------------- */
+/* --- listening ----------------------------------------------------------------------------- */
 
 /* A listen socket on its way to a callback. */
 typedef struct opened {
