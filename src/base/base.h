@@ -34,6 +34,13 @@
 #define NL_TSAN 0
 #endif
 
+/* A function that runs in a signal handler, or that reads what another thread may be writing and does not mind. */
+#if NL_TSAN
+#define NL_NO_TSAN __attribute__((no_sanitize("thread")))
+#else
+#define NL_NO_TSAN
+#endif
+
 /* What a spinning thread does between two looks. */
 static inline void nl_cpu_relax(void)
 {

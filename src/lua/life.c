@@ -134,16 +134,12 @@ static int open_state(nl_lctx *lc)
         nl_log(lc->name, "%s", lua_tostring(lc->vm.L, -1));
         lua_settop(lc->vm.L, 0);
     }
-    if (!err) {
-        atomic_store_explicit(&lc->poke, lc->vm.L, memory_order_release);
-    }
     return err;
 }
 
 /* Libraries in which finalizers may hang that no userdata shows: of C data, of machine code. */
 static void close_state(nl_lctx *lc)
 {
-    atomic_store(&lc->poke, NULL);
     nl_state_close(&lc->vm, lc->libs.open & (NL_LIB_FFI | NL_LIB_JIT));
     nl_refs_free(lc->refs);
     lc->refs = NULL;
@@ -217,7 +213,8 @@ static const nl_ctx_ops lctx_ops = {
     .free = lctx_free,
     .name = lctx_name,
     .timer = nl_lctx_on_timer,
-    .slow = nl_interrupt_slow,
+    .slow = nl_interrupt_wanted,
+    .interrupted = nl_interrupted,
 };
 
 /* ------------------------------------------------------------------ creation */

@@ -49,9 +49,15 @@ typedef struct nl_ctx_ops {
     /*
      * May be NULL.  By the monitor's thread: the context's dispatch has been going on for a tick
      * of the monitor, and again for each further one.  limbo: memory waits for this dispatch, so
-     * the context should come to nl_ctx_checkpoint soon.  It may just have ended.
+     * the context should come to nl_ctx_checkpoint soon.  It may just have ended.  True:
+     * interrupted is wanted.
      */
-    void (*slow)(nl_ctx *c, bool limbo);
+    bool (*slow)(nl_ctx *c, bool limbo);
+    /*
+     * May be NULL.  On the context's turn, between two instructions of it, in a signal handler
+     * (interrupt.h); also when another context has asked for it, a moment ago.
+     */
+    void (*interrupted)(nl_ctx *c);
     /* Name for logs; any thread, until free. */
     const char *(*name)(const nl_ctx *c);
 } nl_ctx_ops;

@@ -46,8 +46,8 @@ static void look_at(nl_worker *w, seen *s, int64_t now)
     } else {
         atomic_store(&w->stuck, true);
         nl_wake_for_rescue();
-        if (c->ops->slow) {
-            c->ops->slow(c, nl_qsbr_behind(w->qsbr));
+        if (c->ops->slow && c->ops->slow(c, nl_qsbr_behind(w->qsbr)) && w->interruptible) {
+            nl_interrupt(w->interruptible);
         }
         if (now - s->since > WARN_NS && !s->warned) {
             s->warned = true;

@@ -54,6 +54,9 @@ static void worker_free(nl_worker *w)
     nl_timers_fini(&w->layer_timers);
     nl_free(w->scratch);
     nl_free(w->events);
+    if (w->interruptible) {
+        nl_interruptible_free(w->interruptible);
+    }
     nl_free_aligned(w);
 }
 
@@ -200,6 +203,16 @@ bool nl_sched_stopping(void)
 
 /* ------------------------------------------------------------------ run */
 
+/* In a signal handler of a worker's thread. */
+static NL_NO_TSAN void on_interrupt(void)
+{
+    nl_worker *w = nl_self;
+    nl_ctx *c = w ? atomic_load_explicit(&w->current, memory_order_relaxed) : NULL;
+    if (c && c->ops->interrupted) {
+        c->ops->interrupted(c);
+    }
+}
+
 static void worker_main(void *arg)
 {
     nl_worker *w = arg;
@@ -207,6 +220,7 @@ static void worker_main(void *arg)
     nl_self = w;
     w->qsbr = nl_calloc_aligned(sizeof *w->qsbr);
     nl_qsbr_register(w->qsbr);
+    w->interruptible = nl_interruptible_new(on_interrupt);
     /* auto: measured on few processors, keeping a worker away from its waker's core costs more than it gains. */
     if (s->pin == NL_PIN_ON || (s->pin == NL_PIN_AUTO && nl_ncpu() > 8 && s->nworkers == nl_ncpu())) {
         nl_thread_pin(w->index);

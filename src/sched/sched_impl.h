@@ -10,6 +10,7 @@
 #ifndef NL_SCHED_IMPL_H
 #define NL_SCHED_IMPL_H
 
+#include "base/interrupt.h"
 #include "base/os.h"
 #include "base/spin.h"
 #include "base/ticks.h"
@@ -64,6 +65,7 @@ typedef struct nl_worker {
     unsigned char *scratch;
     nl_event *events;
     nl_thread *thread;
+    nl_interruptible *interruptible; /* written before `current` first is; NULL: it cannot be interrupted */
 } nl_worker;
 
 typedef struct nl_sched {

@@ -47,7 +47,7 @@ void nl_interrupt_over(nl_lctx *lc)
     }
 }
 
-/* ------------------------------------------------------------------ the monitor's look */
+/* ------------------------------------------------------------------ a long dispatch */
 
 static void slow_hook(lua_State *L, lua_Debug *ar)
 {
@@ -55,26 +55,41 @@ static void slow_hook(lua_State *L, lua_Debug *ar)
     lua_sethook(L, NULL, 0, 0);
     nl_ctx_checkpoint(); /* while Lua runs nobody below it holds a looked-up pointer (qsbr.h) */
     nl_lctx *lc = nl_lctx_of(L);
-    if (nl_jit_mode(&lc->vm) == NL_JIT_OFF) {
+    /* The time is looked at: the interruption may have been meant for the one that ran here before. */
+    if (nl_jit_mode(&lc->vm) == NL_JIT_OFF && nl_ctx_cpu_ns(&lc->ctx) >= NL_JIT_AFTER_NS) {
         nl_jit_on(L, &lc->vm);
     }
 }
 
-void nl_interrupt_slow(nl_ctx *c, bool limbo)
+bool nl_interrupt_wanted(nl_ctx *c, bool limbo)
 {
-    nl_lctx *lc = (nl_lctx *)c;
-    /*
-     * The state may be closed at this moment; its memory is still there.  LuaJIT's hook
-     * settings are plain fields that it reads at each instruction once told to: a setting that
-     * gets lost in a race is set again at the next tick.
-     */
-    lua_State *L = atomic_load_explicit(&lc->poke, memory_order_acquire);
-    if (!L) {
+    return limbo || atomic_load(&c->kill_posted) || nl_jit_mode(&((nl_lctx *)c)->vm) == NL_JIT_OFF;
+}
+
+/*
+ * LuaJIT allows lua_sethook in a signal handler of the thread that runs the state, and nowhere else: it changes bits
+ * of a word that the same thread changes too, and rewrites the table by which instructions are dispatched.  What can be
+ * lost is the setting itself, if the handler has come between two steps of another change of hooks or of the
+ * compiler's state: then the table follows the older one.  The hook is set again at the next tick, and taken off
+ * first: the table is rewritten only where it differs from what LuaJIT believes to be in it.
+ */
+static NL_NO_TSAN void set_hook(lua_State *L, lua_Hook hook)
+{
+    lua_sethook(L, NULL, 0, 0);
+    lua_sethook(L, hook, LUA_MASKCOUNT, 1);
+}
+
+NL_NO_TSAN void nl_interrupted(nl_ctx *c)
+{
+    const nl_lctx *lc = (nl_lctx *)c;
+    const volatile nl_state *s = &lc->vm; /* as it is at this moment */
+    lua_State *L = s->L;
+    if (!L || s->closing) {
         return;
     }
-    if (atomic_load(&c->kill_posted)) {
-        lua_sethook(L, leave_hook, LUA_MASKCOUNT, 1);
-    } else if ((limbo || nl_jit_mode(&lc->vm) == NL_JIT_OFF) && !lua_gethook(L)) {
-        lua_sethook(L, slow_hook, LUA_MASKCOUNT, 1);
+    if (atomic_load_explicit(&c->kill_posted, memory_order_acquire)) {
+        set_hook(L, leave_hook);
+    } else if (!lua_gethookmask(L)) {
+        set_hook(L, slow_hook);
     }
 }

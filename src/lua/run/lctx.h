@@ -155,7 +155,6 @@ struct nl_lctx {
     nl_refs *refs;
     struct injection *injection; /* colib.c */
     const void *pcall, *xpcall;  /* the stock functions, by lua_topointer */
-    _Atomic(lua_State *) poke;   /* for the monitor's thread: the state while it may be poked (interrupt.c) */
 
     /* Messages and objects: msg/, api/. */
     int strings; /* pack_plain.c: reference in the registry to some strings, for it to find again; 0: none yet */

@@ -76,6 +76,7 @@ static bool must_close(const nl_state *s, bool finalizers)
 void nl_state_close(nl_state *s, bool finalizers)
 {
     s->closing = true;
+    atomic_signal_fence(memory_order_seq_cst); /* no signal handler touches the state from here on */
     if (s->L && must_close(s, finalizers)) {
         if (s->heap) {
             nl_heap_deny(s->heap, false);
@@ -83,6 +84,7 @@ void nl_state_close(nl_state *s, bool finalizers)
         }
         lua_close(s->L);
     }
+    s->L = NULL;
     nl_jit_uncount(s);
 }
 
