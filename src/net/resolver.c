@@ -186,8 +186,10 @@ static void free_query(query *q)
 
 static query *pop_locked(lane *l)
 {
+    nl_list *node = l->queue.next;
+    nl_list_remove(node);
     l->queued--;
-    return nl_container_of(nl_list_pop_front(&l->queue), query, node);
+    return nl_container_of(node, query, node);
 }
 
 static void help(void *arg);
@@ -316,7 +318,7 @@ void nl_resolver_submit(nl_resolve *r)
     r->query = q;
     nl_list_push_back(&q->requests, &r->node);
     int err = is_new ? enqueue_locked(p, q, LANE_HOSTS) : 0;
-    if (err) {
+    if (err < 0) {
         answer_locked(p, q, err, NULL);
     }
     nl_mutex_unlock(p->lock);
