@@ -15,11 +15,13 @@
 #include "base/alloc.h"
 #include "base/err.h"
 #include "base/os.h"
+#include "base/signals.h"
 #include "lua/life.h"
 #include "net/resolver.h"
 #include "net/tcp.h"
 #include "reactor/reactor.h"
 #include "sched/sched.h"
+#include "sched/shutdown.h"
 
 static const char usage_text[] =
     "usage: nl-jit [options] script.lua [args]\n"
@@ -252,6 +254,7 @@ static int run(const options *o)
     } else {
         status = nl_lua_start(&o->lua);
         if (!status) {
+            nl_shutdown_watch();
             status = nl_sched_run();
         }
         nl_resolver_fini();
@@ -284,8 +287,9 @@ int main(int argc, char **argv)
     if (fflush(stdout) || ferror(stdout)) {
         status = status ? status : 1;
     }
-    if (nl_sched_signal()) {
-        nl_die_of(nl_sched_signal());
+    if (nl_shutdown_signal()) {
+        fflush(NULL);
+        nl_end_by_signal(nl_shutdown_signal());
     }
     return status;
 }

@@ -37,14 +37,6 @@ void nl_thread_yield(void);
 size_t nl_stack_left(void);
 
 /*
- * When the process is asked to end (SIGINT, SIGTERM), fn(sig) is called in a signal handler, once: the second request has
- * the system's default effect.  What the parent has set to be ignored stays ignored.  fn NULL: back to the default.
- */
-void nl_catch_stop(void (*fn)(int sig));
-/* Ends the process the way sig does by default, so that its parent sees what ended it. */
-void nl_die_of(int sig);
-
-/*
  * Writes all of it to standard error, in one system call where the system takes it at once;
  * what other threads write this way never comes between.
  */

@@ -318,29 +318,6 @@ size_t nl_stack_left(void)
     return here > end ? here - end : 0;
 }
 
-/* --- Requests to end ----------------------------------------------------------------------- */
-
-void nl_catch_stop(void (*fn)(int sig))
-{
-    static const int signals[] = {SIGINT, SIGTERM};
-    for (unsigned i = 0; i < nl_countof(signals); i++) {
-        struct sigaction sa, old;
-        memset(&sa, 0, sizeof sa);
-        sa.sa_handler = fn ? fn : SIG_DFL;
-        sa.sa_flags = SA_RESTART | (int)SA_RESETHAND;
-        sigemptyset(&sa.sa_mask);
-        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) {
-            sigaction(signals[i], &sa, NULL);
-        }
-    }
-}
-
-void nl_die_of(int sig)
-{
-    signal(sig, SIG_DFL);
-    raise(sig);
-}
-
 /* --- Standard error ---------------------------------------------------------------------- */
 
 void nl_stderr_write(const void *p, size_t n)

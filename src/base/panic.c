@@ -1,11 +1,9 @@
 /*
  * panic.c - the end of a process whose state can no longer be trusted.
  */
-#include "base/base.h"
-
 #include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
+
+#include "base/signals.h"
 
 _Noreturn void nl_panic(const char *file, int line, const char *what, const char *why)
 {
@@ -15,9 +13,5 @@ _Noreturn void nl_panic(const char *file, int line, const char *what, const char
         n = (int)sizeof(buf) - 1;
         buf[n - 1] = '\n';
     }
-    /* Not by nl_stderr_write: whoever panics may hold its lock. */
-    if (write(2, buf, (unsigned)n) < 0) {
-        abort(); /* nobody reads it; there is nothing better to do */
-    }
-    abort();
+    nl_abort_saying(buf, (size_t)n); /* not by nl_stderr_write: the thread may hold its lock */
 }

@@ -115,7 +115,7 @@ int nl_tcp_remote(nl_tcp *s, nl_addr *out);
 
 /*
  * Ends the owner's use of s (the pointer is dead for the caller).  What was written is sent in
- * the background, for at most NL_TCP_LINGER_NS (NL_TCP_LINGER_EXIT_NS after nl_sched_exit); the process does not
+ * the background, for at most NL_TCP_LINGER_NS (NL_TCP_LINGER_EXIT_NS after nl_shutdown_request); the process does not
  * end before.  Then the stream is shut down for writing, and the descriptor closed when the peer has
  * ended too, within the same limit: input that nobody reads would make the kernel reset the
  * connection and destroy output that the peer has not seen yet.  Requests of output that did not leave

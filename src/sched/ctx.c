@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "sched/sched_impl.h"
+#include "sched/shutdown.h"
 
 nl_ctx *nl_ctx_current(void)
 {
@@ -73,7 +74,7 @@ int nl_ctx_start(nl_ctx *c)
 {
     nl_sched *s = &nl_the_sched;
     nl_mutex_lock(s->start_lock);
-    if (atomic_load(&s->exiting)) {
+    if (nl_shutdown_begun()) {
         nl_mutex_unlock(s->start_lock);
         return -NL_ESTOPPING;
     }

@@ -6,9 +6,6 @@
  * stuck: what stands in its next slot may be stolen then, and a parked worker, if there is
  * one, is woken as a searcher; before it parks again it also looks at the reactors and
  * timers of busy workers.  A context that runs on for seconds is named on standard error.
- *
- * A request to end the process (SIGINT, SIGTERM) is carried out by it too: the handler only leaves the signal's number
- * and pokes it.
  */
 #include "base/busy.h"
 #include "base/log.h"
@@ -25,7 +22,6 @@ static struct {
     nl_cond *changed; /* ready, stop */
     bool ready;
     atomic_bool stop;
-    atomic_int signal; /* that asks the process to end; 0: none has */
 } mon;
 
 typedef struct {
@@ -60,19 +56,6 @@ static void look_at(nl_worker *w, seen *s, int64_t now)
     nl_qsbr_leave();
 }
 
-static void on_stop_request(int sig)
-{
-    int none = 0;
-    if (atomic_compare_exchange_strong(&mon.signal, &none, sig)) {
-        nl_busy_poke(mon.busy);
-    }
-}
-
-int nl_sched_signal(void)
-{
-    return atomic_load(&mon.signal);
-}
-
 /* Lets a while pass; a stop cuts it short. */
 static void pause_for(int64_t ns)
 {
@@ -98,12 +81,6 @@ static void monitor_main(void *arg)
         if (atomic_load(&mon.stop)) {
             break;
         }
-        int sig = atomic_load(&mon.signal);
-        if (sig && !nl_sched_stopping()) {
-            nl_qsbr_enter();
-            nl_sched_exit(128 + sig);
-            nl_qsbr_leave();
-        }
         int64_t now = nl_now_ns();
         for (int i = 0; i < s->nworkers; i++) {
             look_at(s->worker[i], &last[i], now);
@@ -119,7 +96,6 @@ void nl_monitor_start(void)
     mon.ready = false;
     mon.busy = NULL;
     atomic_store(&mon.stop, false);
-    atomic_store(&mon.signal, 0);
     if (nl_thread_start(&mon.thread, "nl-monitor", monitor_main, NULL)) {
         mon.thread = NULL; /* works without, only less fair */
         return;
@@ -129,14 +105,10 @@ void nl_monitor_start(void)
         nl_cond_wait(mon.changed, mon.lock, -1);
     }
     nl_mutex_unlock(mon.lock);
-    if (mon.busy) {
-        nl_catch_stop(on_stop_request);
-    }
 }
 
 void nl_monitor_stop(void)
 {
-    nl_catch_stop(NULL);
     if (mon.thread) {
         nl_mutex_lock(mon.lock);
         atomic_store(&mon.stop, true);

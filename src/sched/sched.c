@@ -2,17 +2,16 @@
 #include "sched/sched.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/err.h"
 #include "base/log.h"
 #include "sched/sched_impl.h"
+#include "sched/shutdown.h"
 
 nl_sched nl_the_sched;
 _Thread_local nl_worker *nl_self __attribute__((tls_model("initial-exec")));
-
-#define EXIT_GRACE_NS ((int64_t)1500000000)
 
 static void no_io(uint64_t tag, unsigned events)
 {
@@ -90,6 +89,7 @@ int nl_sched_init(const nl_sched_config *cfg)
     nl_injq_init(&s->injq);
     nl_names_init();
     nl_obituaries_init();
+    nl_shutdown_init();
     return 0;
 }
 
@@ -114,93 +114,6 @@ void nl_sched_set_hooks(const nl_sched_hooks *h)
     nl_the_sched.hooks = *h;
 }
 
-/* ------------------------------------------------------------------ exit */
-
-static void kill_one(nl_slot_obj *o, void *arg)
-{
-    (void)arg;
-    nl_ctx_kill(o->id, NULL);
-}
-
-/* What is not over within the grace period (a script that loops for ever) is cut off. */
-static struct {
-    nl_thread *thread;
-    nl_mutex *lock;
-    nl_cond *over;
-    bool done;
-} watchdog;
-
-static void exit_watchdog(void *arg)
-{
-    (void)arg;
-    int64_t until = nl_now_ns() + EXIT_GRACE_NS, now;
-    nl_mutex_lock(watchdog.lock);
-    while (!watchdog.done && (now = nl_now_ns()) < until) {
-        nl_cond_wait(watchdog.over, watchdog.lock, until - now);
-    }
-    if (!watchdog.done) {
-        fflush(stdout);
-        fflush(stderr);
-        _Exit(atomic_load(&nl_the_sched.status));
-    }
-    nl_mutex_unlock(watchdog.lock);
-}
-
-static void watchdog_start(void)
-{
-    watchdog.lock = nl_mutex_new();
-    watchdog.over = nl_cond_new();
-    watchdog.done = false;
-    if (nl_thread_start(&watchdog.thread, "nl-exit", exit_watchdog, NULL)) {
-        fflush(stdout);
-        _Exit(atomic_load(&nl_the_sched.status));
-    }
-}
-
-static void watchdog_stop(void)
-{
-    if (!watchdog.thread) {
-        return;
-    }
-    nl_mutex_lock(watchdog.lock);
-    watchdog.done = true;
-    nl_cond_signal(watchdog.over);
-    nl_mutex_unlock(watchdog.lock);
-    nl_thread_join(watchdog.thread);
-    nl_cond_free(watchdog.over);
-    nl_mutex_free(watchdog.lock);
-    watchdog.thread = NULL;
-}
-
-void nl_sched_set_status(int status)
-{
-    if (!atomic_load(&nl_the_sched.exiting)) {
-        atomic_store(&nl_the_sched.status, status);
-    }
-}
-
-void nl_sched_exit(int status)
-{
-    nl_sched *s = &nl_the_sched;
-    nl_mutex_lock(s->start_lock);
-    bool first = !atomic_exchange(&s->exiting, true);
-    nl_mutex_unlock(s->start_lock);
-    if (!first) {
-        return;
-    }
-    atomic_store(&s->status, status);
-    watchdog_start();
-    if (s->hooks.hurry) {
-        s->hooks.hurry();
-    }
-    nl_slots_each(s->contexts, kill_one, NULL);
-}
-
-bool nl_sched_stopping(void)
-{
-    return atomic_load_explicit(&nl_the_sched.exiting, memory_order_relaxed);
-}
-
 /* ------------------------------------------------------------------ run */
 
 /* In a signal handler of a worker's thread. */
@@ -217,6 +130,9 @@ static void worker_main(void *arg)
 {
     nl_worker *w = arg;
     nl_sched *s = &nl_the_sched;
+    /* No worker runs before all are started: the number of workers does not change under its eyes. */
+    nl_mutex_lock(s->start_lock);
+    nl_mutex_unlock(s->start_lock);
     nl_self = w;
     w->qsbr = nl_calloc_aligned(sizeof *w->qsbr);
     nl_qsbr_register(w->qsbr);
@@ -232,29 +148,41 @@ static void worker_main(void *arg)
     }
 }
 
+/* Starts all but the first, which is the calling thread; from then on nworkers is how many there are. */
+static void start_workers(void)
+{
+    nl_sched *s = &nl_the_sched;
+    int wanted = s->nworkers, n = 1, failed = 0;
+    nl_mutex_lock(s->start_lock); /* see worker_main */
+    for (int i = 1; i < wanted; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "nl-worker-%d", n);
+        int err = nl_thread_start(&s->worker[n]->thread, name, worker_main, s->worker[n]);
+        n += err == 0;
+        failed = err ? err : failed;
+    }
+    for (int i = n; i < wanted; i++) {
+        worker_free(s->worker[i]);
+    }
+    s->nworkers = n;
+    nl_mutex_unlock(s->start_lock);
+    if (n < wanted) {
+        nl_log(NULL, "only %d of %d workers could be started: %s", n, wanted, nl_strerror(-failed));
+    }
+}
+
 int nl_sched_run(void)
 {
     nl_sched *s = &nl_the_sched;
+    start_workers();
     nl_monitor_start();
-    for (int i = 1; i < s->nworkers; i++) {
-        char name[32];
-        snprintf(name, sizeof name, "nl-worker-%d", i);
-        int err = nl_thread_start(&s->worker[i]->thread, name, worker_main, s->worker[i]);
-        if (err) {
-            nl_log(NULL, "cannot start worker %d of %d (error %d); going on with fewer", i, s->nworkers,
-                   -err);
-            s->worker[i]->thread = NULL;
-        }
-    }
     worker_main(s->worker[0]);
     for (int i = 1; i < s->nworkers; i++) {
-        if (s->worker[i]->thread) {
-            nl_thread_join(s->worker[i]->thread);
-        }
+        nl_thread_join(s->worker[i]->thread);
     }
     nl_monitor_stop();
-    watchdog_stop();
-    return atomic_load(&s->status);
+    nl_shutdown_settle();
+    return nl_shutdown_status();
 }
 
 /* ------------------------------------------------------------------ workers, seen from above */

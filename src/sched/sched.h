@@ -40,24 +40,16 @@ typedef struct nl_sched_hooks {
      * still keep the process.
      */
     int (*holding)(void);
-    /* The process is about to end in order by nl_sched_exit: last chance to hurry (linger limit 1 s). */
+    /* The process was asked to end (shutdown.h): what lingers has 1 s from now. */
     void (*hurry)(void);
 } nl_sched_hooks;
 
 /* 0 or -errno. */
 int nl_sched_init(const nl_sched_config *cfg);
 void nl_sched_set_hooks(const nl_sched_hooks *h);
-/* Runs until no context is left or nl_sched_exit; returns the exit status. */
+/* Runs until no context is left; returns the exit status. */
 int nl_sched_run(void);
 void nl_sched_fini(void);
-
-/* Any thread: stops the process in order with that status: every context is ended, output flushed, within about 1 s. */
-void nl_sched_exit(int status);
-/* The signal that nl_sched_exit was called for (SIGINT, SIGTERM; with 128 + its number), 0: none. */
-int nl_sched_signal(void);
-/* Status to return when all contexts end by themselves (default 0); nl_sched_exit overrides it. */
-void nl_sched_set_status(int status);
-bool nl_sched_stopping(void);
 
 int nl_sched_workers(void);
 /* How many times a parked worker was woken for work; for tests and statistics. */

@@ -81,11 +81,9 @@ typedef struct nl_sched {
     nl_sched_hooks hooks;
     nl_mutex *start_lock; /* reserve and the live count go together */
     atomic_uint_fast64_t live;
-    atomic_int status;
-    atomic_int blocked;  /* workers asleep in a system call of a script */
-    atomic_bool broken;  /* a reactor has failed, and that was logged */
-    atomic_bool exiting; /* nl_sched_exit was called */
-    atomic_bool stop;    /* workers leave their loops */
+    atomic_int blocked; /* workers asleep in a system call of a script */
+    atomic_bool broken; /* a reactor has failed, and that was logged */
+    atomic_bool stop;   /* workers leave their loops */
     uint64_t mailbox_max;
 } nl_sched;
 

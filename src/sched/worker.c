@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "sched/shutdown.h"
 
 /* ------------------------------------------------------------------ reactor and timers */
 
@@ -15,7 +16,7 @@ static int reactor_failed(nl_worker *from, int err)
     nl_sched *s = &nl_the_sched;
     if (!atomic_exchange(&s->broken, true)) {
         nl_log(NULL, "the reactor of worker %d fails: %s; the process ends", from->index, nl_strerror(-err));
-        nl_sched_exit(1);
+        nl_shutdown_request(1);
     }
     nl_thread_yield(); /* until it has ended this worker cannot sleep */
     return 0;

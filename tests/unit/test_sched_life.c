@@ -1,5 +1,6 @@
 /* test_sched_life.c - contexts in C on the real scheduler: their life, names, rescue, homes, under chaos too. */
 #include "sched/sched_impl.h"
+#include "sched/shutdown.h"
 #include "sched_kit.h"
 
 /* ------------------------------------------------------------------ life */
@@ -79,8 +80,8 @@ Test(sched, obituaries_are_bounded)
 static void exit_begin(actor *a)
 {
     (void)a;
-    nl_sched_exit(7);
-    nl_sched_exit(8); /* the first one counts */
+    nl_shutdown_request(7);
+    nl_shutdown_request(8); /* the first one counts */
     actor *late = actor_new(NULL, NULL);
     cr_assert_eq(nl_ctx_start(&late->ctx), -NL_ESTOPPING);
     nl_free_aligned(late);

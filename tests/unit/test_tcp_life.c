@@ -1,6 +1,8 @@
 /* Connecting, accepting, closing: what is sent before the end arrives, and nothing is left behind. */
 #include "tcp_kit.h"
 
+#include "sched/shutdown.h"
+
 #ifndef _WIN32
 #include <dirent.h>
 #include <sys/resource.h>
@@ -208,7 +210,7 @@ static void exit_ready(actor *a, conn *k)
         nl_tcp_write(fresh->tcp, tail_bytes, sizeof(tail_bytes), NULL, NULL);
         if (a->n++) { /* one that lingers before the exit, one that is closed by it */
             kit_close(fresh);
-            nl_sched_exit(0);
+            nl_shutdown_request(0);
         }
     }
 }

@@ -3,6 +3,7 @@
 
 #include "lua/api/modules.h"
 #include "lua/run/interrupt.h"
+#include "sched/shutdown.h"
 
 /* ([command]) */
 static int os_execute(lua_State *L)
@@ -23,7 +24,7 @@ static int os_exit(lua_State *L)
 {
     nl_lctx *lc = nl_lctx_of(L);
     int status = lua_isboolean(L, 1) ? !lua_toboolean(L, 1) : (int)luaL_optinteger(L, 1, 0);
-    nl_sched_exit(status);
+    nl_shutdown_request(status);
     nl_ctx_end(&lc->ctx, NULL);
     return lc->cur ? nl_leave(L) : luaL_error(L, "the process is exiting");
 }

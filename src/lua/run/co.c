@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "lua/run/interrupt.h"
 #include "lua/vm/jit.h"
+#include "sched/shutdown.h"
 
 const char nl_marks[3];
 
@@ -141,7 +142,7 @@ static int describe(lua_State *L)
 void nl_lctx_main_failed(nl_lctx *lc, nl_reason *reason)
 {
     if (lc->first) {
-        nl_sched_set_status(1);
+        nl_shutdown_set_status(1);
     }
     nl_ctx_end(&lc->ctx, reason);
 }

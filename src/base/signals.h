@@ -1,0 +1,30 @@
+/*
+ * signals.h - SIGINT and SIGTERM, as something that a thread can wait for.
+ *
+ * Purpose: a signal handler may do next to nothing.  This one puts the signal's number into a
+ *     pipe, where one thread reads it; a thread that waits for a pipe costs an idle process nothing.
+ * Threads: one thread waits.  Any thread, and any signal handler, may wake it.
+ * Ownership: there is one pipe in a process.  It is never closed: a signal can come until the end.
+ */
+#ifndef NL_SIGNALS_H
+#define NL_SIGNALS_H
+
+#include "base/base.h"
+
+/* Makes the pipe.  0 or -errno. */
+int nl_signals_init(void);
+/*
+ * From now on the first of the two goes to nl_signals_wait, and a second one, of either kind,
+ * ends the process at once.  A signal that the parent has set to be ignored stays ignored.
+ */
+void nl_signals_catch(void);
+/* The number of a signal that has come; 0: nl_signals_wake, or timeout_ns (< 0: none) is over. */
+int nl_signals_wait(int64_t timeout_ns);
+void nl_signals_wake(void);
+
+/* Ends the process the way sig does by default, so that its parent sees what ended it. */
+_Noreturn void nl_end_by_signal(int sig);
+/* Writes text to standard error and aborts.  It aborts in any case: also if nobody reads standard error. */
+_Noreturn void nl_abort_saying(const char *text, size_t len);
+
+#endif

@@ -1,0 +1,195 @@
+/* shutdown.c - see shutdown.h */
+#include "sched/shutdown.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/signals.h"
+#include "sched/sched_impl.h"
+
+static struct {
+    nl_mutex *lock;    /* one request at a time */
+    atomic_bool begun; /* written under the lock */
+    bool settled;      /* under the lock: no context is left to tell, nor the table to find one in */
+    bool watched;      /* under the lock: nl_shutdown_watch was called */
+    nl_thread *thread; /* under the lock; NULL: it could not be started */
+    atomic_int status;
+    atomic_int signal;
+    atomic_int_fast64_t
+        deadline; /* when the rest is cut off; 0: nobody has asked.  Status and signal stand before it */
+} end;
+
+/* ------------------------------------------------------------------ the watchdog */
+
+static struct {
+    nl_mutex *lock;
+    nl_cond *ended;
+    bool over;
+} last_flush;
+
+static void flush_output(void *arg)
+{
+    (void)arg;
+    fflush(stdout); /* the first: a stuck file is no reason to lose it */
+    fflush(NULL);
+    nl_mutex_lock(last_flush.lock);
+    last_flush.over = true;
+    nl_cond_signal(last_flush.ended);
+    nl_mutex_unlock(last_flush.lock);
+}
+
+/*
+ * What was printed is still to go out.  But a worker that sleeps in a write holds the stream's
+ * lock, and nobody may read what we write: so another thread writes, and is waited for only so long.
+ */
+static void flush_within(int64_t ns)
+{
+    int64_t until = nl_now_ns() + ns, now;
+    nl_thread *t;
+    last_flush.lock = nl_mutex_new();
+    last_flush.ended = nl_cond_new();
+    if (nl_thread_start(&t, "nl-flush", flush_output, NULL)) {
+        return;
+    }
+    nl_mutex_lock(last_flush.lock);
+    while (!last_flush.over && (now = nl_now_ns()) < until) {
+        nl_cond_wait(last_flush.ended, last_flush.lock, until - now);
+    }
+    nl_mutex_unlock(last_flush.lock);
+}
+
+static _Noreturn void cut_off(void)
+{
+    flush_within(NL_SHUTDOWN_FLUSH_NS);
+    if (nl_shutdown_signal()) {
+        nl_end_by_signal(nl_shutdown_signal());
+    }
+    _Exit(nl_shutdown_status());
+}
+
+/* ------------------------------------------------------------------ the request */
+
+static void tell(nl_slot_obj *o, void *arg)
+{
+    (void)arg;
+    nl_ctx_kill(o->id, NULL);
+}
+
+static void tell_all(void)
+{
+    nl_sched *s = &nl_the_sched;
+    /* nl_ctx_start looks at begun under this lock: a context is refused, or stands in the table below. */
+    nl_mutex_lock(s->start_lock);
+    atomic_store(&end.begun, true);
+    nl_mutex_unlock(s->start_lock);
+    if (s->hooks.hurry) {
+        s->hooks.hurry();
+    }
+    nl_qsbr_enter();
+    nl_slots_each(s->contexts, tell, NULL);
+    nl_qsbr_leave();
+}
+
+static void watch(void *arg);
+
+/* Under the lock. */
+static bool start_thread(void)
+{
+    return end.thread ||
+           (nl_signals_init() == 0 && nl_thread_start(&end.thread, "nl-shutdown", watch, NULL) == 0);
+}
+
+static void request(int status, int sig)
+{
+    nl_mutex_lock(end.lock);
+    if (!nl_shutdown_begun()) {
+        atomic_store(&end.status, status);
+        atomic_store(&end.signal, sig);
+        atomic_store(&end.deadline, nl_now_ns() + NL_SHUTDOWN_GRACE_NS);
+        if (end.watched && start_thread()) {
+            nl_signals_wake();
+        }
+        if (end.settled) {
+            atomic_store(&end.begun, true);
+        } else {
+            tell_all();
+        }
+    }
+    nl_mutex_unlock(end.lock);
+}
+
+/* The main function of the thread. */
+static void watch(void *arg)
+{
+    (void)arg;
+    for (;;) {
+        int64_t deadline = atomic_load(&end.deadline), left = deadline ? deadline - nl_now_ns() : -1;
+        if (deadline && left <= 0) {
+            cut_off();
+        }
+        int sig = nl_signals_wait(left);
+        if (sig) {
+            request(128 + sig, sig);
+        }
+    }
+}
+
+void nl_shutdown_watch(void)
+{
+    nl_mutex_lock(end.lock);
+    end.watched = true;
+    if (start_thread()) {
+        nl_signals_catch(); /* without the thread they end the process at once, as they do by default */
+    }
+    nl_mutex_unlock(end.lock);
+}
+
+void nl_shutdown_request(int status)
+{
+    request(status, 0);
+}
+
+/* ------------------------------------------------------------------ state */
+
+bool nl_shutdown_begun(void)
+{
+    return atomic_load_explicit(&end.begun, memory_order_relaxed);
+}
+
+int nl_shutdown_signal(void)
+{
+    return atomic_load(&end.signal);
+}
+
+int nl_shutdown_status(void)
+{
+    return atomic_load(&end.status);
+}
+
+void nl_shutdown_set_status(int status)
+{
+    nl_mutex_lock(end.lock);
+    if (!nl_shutdown_begun()) {
+        atomic_store(&end.status, status);
+    }
+    nl_mutex_unlock(end.lock);
+}
+
+void nl_shutdown_init(void)
+{
+    if (!end.lock) {
+        end.lock = nl_mutex_new();
+    }
+    atomic_store(&end.begun, false);
+    end.settled = false;
+    atomic_store(&end.status, 0);
+    atomic_store(&end.signal, 0);
+    atomic_store(&end.deadline, 0);
+}
+
+void nl_shutdown_settle(void)
+{
+    nl_mutex_lock(end.lock);
+    end.settled = true;
+    nl_mutex_unlock(end.lock);
+}

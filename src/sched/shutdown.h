@@ -1,0 +1,48 @@
+/*
+ * shutdown.h - how the process ends.
+ *
+ * Purpose: a process ends by itself when no context is left, or because it is asked to (os.exit,
+ *     SIGINT, SIGTERM).  A request goes through these steps, and the first request counts:
+ *
+ *       1. no context can be created any more
+ *       2. sockets that still send hurry (nl_sched_hooks.hurry), every context is told to end
+ *       3. when the last one has ended, the workers leave their loops and main returns
+ *       4. after NL_SHUTDOWN_GRACE_NS the rest is cut off: standard output is flushed, if that takes
+ *          no longer than NL_SHUTDOWN_FLUSH_NS, and the process ends
+ *
+ *     Step 4 covers everything that can hang: a script that loops, a write to a pipe that nobody
+ *     reads, main's own last flush and exit().
+ * Threads: any thread may ask.  The thread nl-shutdown waits for signals and keeps the time.  It
+ *     waits for nothing else, so nothing can keep it from its work.
+ * Ownership: one per process.  The thread stays until the process is gone; nothing is freed.
+ */
+#ifndef NL_SHUTDOWN_H
+#define NL_SHUTDOWN_H
+
+#include "base/base.h"
+
+#define NL_SHUTDOWN_GRACE_NS ((int64_t)1500000000)
+#define NL_SHUTDOWN_FLUSH_NS ((int64_t)250000000)
+
+/* Starts the thread and catches the signals; before nl_sched_run, in the program only: unit tests go on after a run. */
+void nl_shutdown_watch(void);
+
+/* Asks the process to end, with that status.  Any thread. */
+void nl_shutdown_request(int status);
+/* Somebody has asked. */
+bool nl_shutdown_begun(void);
+/* The signal that asked first (the status is then 128 + its number), or 0. */
+int nl_shutdown_signal(void);
+
+/* The status that the process is to end with (0 at first): set_status has no effect after a request. */
+void nl_shutdown_set_status(int status);
+int nl_shutdown_status(void);
+
+/* --- For sched.c -------------------------------------------------------------------------- */
+
+/* Contexts exist from here on … */
+void nl_shutdown_init(void);
+/* … to here: a request that comes later only sets status and time. */
+void nl_shutdown_settle(void);
+
+#endif

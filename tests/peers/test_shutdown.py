@@ -1,0 +1,163 @@
+"""The end of a process that somebody asks to end while its output is stuck: nobody reads standard output or standard error."""
+
+import fcntl
+import os
+import signal
+import struct
+import subprocess
+import termios
+import time
+
+from harness import diagnose
+
+
+class Unread:
+    """A small pipe that takes the output of a process, and that nobody reads unless the test does."""
+
+    def __init__(self, h, fill=False):
+        self.read_end, self.write_end = os.pipe()
+        fcntl.fcntl(self.read_end, fcntl.F_SETPIPE_SZ, 4096)
+        if fill:
+            os.set_blocking(self.write_end, False)
+            os.write(self.write_end, b"\n" * 4096)
+            os.set_blocking(self.write_end, True)
+        h.defer(self.close)
+
+    def close(self):
+        for fd in (self.read_end, self.write_end):
+            if fd >= 0:
+                os.close(fd)
+        self.read_end = self.write_end = -1
+
+    def waiting(self):
+        return struct.unpack("i", fcntl.ioctl(self.read_end, termios.FIONREAD, b"\0\0\0\0"))[0]
+
+    def read_all(self):
+        os.close(self.write_end)
+        self.write_end = -1
+        with os.fdopen(self.read_end, "rb", closefd=False) as f:
+            return f.read()
+
+
+class Stuck:
+    """An nl-jit whose standard output, standard error or both are pipes that nobody reads."""
+
+    def __init__(self, h, source, *args, streams=("stdout",), workers=None, fill=False):
+        self.h = h
+        self.pipes = {name: Unread(h, fill) for name in streams}
+        argv = [*h.settings.command, "-w", str(workers or h.workers), h.file("main.lua", source).name, *map(str, args)]
+        ends = {name: pipe.write_end for name, pipe in self.pipes.items()}
+        self.popen = subprocess.Popen(argv, env=h.settings.environment(h.tmp), cwd=h.tmp, stdin=subprocess.DEVNULL,
+                                      stdout=ends.get("stdout", subprocess.DEVNULL), stderr=ends.get("stderr", subprocess.DEVNULL))
+        h.defer(self.kill)
+
+    def kill(self):
+        self.popen.kill()
+        self.popen.wait()
+
+    def await_full(self):
+        """Waits until it can write no more."""
+        for pipe in self.pipes.values():
+            deadline, before = time.monotonic() + self.h.settings.timeout, -1
+            while (now := pipe.waiting()) == 0 or now != before:
+                assert self.popen.poll() is None, f"it ended with {self.popen.returncode}"
+                assert time.monotonic() < deadline, f"it does not fill the pipe\n{diagnose(self.popen.pid)}"
+                before = now
+                time.sleep(0.05)
+
+    def ends(self, *statuses):
+        """It ends by itself, though nobody reads; the runner's limit is the only bound on time."""
+        try:
+            status = self.popen.wait(self.h.settings.timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the process did not end\n{diagnose(self.popen.pid)}") from None
+        assert status in statuses, f"status {status}, want {statuses}"
+
+
+PRINT = "for i = 1, 3000 do print(('x'):rep(90)) io.stdout:flush() end"
+LOG = "for i = 1, 3000 do context.log(('x'):rep(90)) end"
+WRITE = "for i = 1, 3000 do io.stderr:write(('x'):rep(90), '\\n') end"
+# It computes until the other one runs: a worker that computes has what waits behind it taken away by others.
+BOTH = f"context.create('other.lua') while not io.open('runs') do end {PRINT}"
+OTHER = f"io.open('runs', 'w'):close() {LOG}"
+WAYS = ((PRINT, ("stdout",)), (LOG, ("stderr",)), (WRITE, ("stderr",)), (BOTH, ("stdout", "stderr")))
+
+
+def test_signal_stuck(h):
+    """life.signal.stuck: a process that sleeps in a write to a full pipe ends all the same"""
+    h.file("other.lua", OTHER)
+    for source, streams in WAYS:
+        if len(streams) > 1 and h.workers == 1:
+            continue
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            process = Stuck(h, source, streams=streams)
+            process.await_full()
+            process.popen.send_signal(sig)
+            process.ends(-sig)
+            (h.tmp / "runs").unlink(missing_ok=True)
+
+
+def test_exit_stuck(h):
+    """life.exit.stuck: os.exit of another context ends it, too"""
+    if h.workers == 1:
+        h.skip("needs a second worker")
+    h.file("other.lua", OTHER)
+    # It looks all the time, and is looked for: so it is on a worker of its own.
+    h.file("exit.lua", "io.open('looks', 'w'):close() while not io.open('now') do end os.exit(5)")
+    for source, streams in WAYS:
+        if len(streams) > 1 and h.workers < 3:
+            continue
+        process = Stuck(h, "context.create('exit.lua') while not io.open('looks') do end " + source, streams=streams)
+        process.await_full()
+        h.file("now", "")
+        process.ends(5)
+        for name in ("looks", "now", "runs"):
+            (h.tmp / name).unlink(missing_ok=True)
+
+
+# Standard output keeps what is written in its buffer; then the process is asked to end.
+BUFFERED = """
+    io.stdout:setvbuf('full') io.write(('x'):rep(3000), 'end')
+    if ... then context.recv(context.create(...)) end
+    io.open('exits', 'w'):close()
+    os.exit(3)
+    """
+LOOP = "context.send(context.parent, 1) while true do end"
+
+
+def test_exit_last_flush(h):
+    """life.exit.last-flush: the last flush of standard output does not hold it up, nor does a context that is cut off"""
+    h.file("loop.lua", LOOP)
+    Stuck(h, BUFFERED, fill=True).ends(3)
+    if h.workers > 1:
+        Stuck(h, BUFFERED, "loop.lua", fill=True).ends(3)
+
+
+def test_exit_slow_reader(h):
+    """life.exit.slow-reader: what was printed is not lost because it is read late"""
+    h.file("loop.lua", LOOP)
+    for args in [()] + [("loop.lua",)] * (h.workers > 1):
+        process = Stuck(h, BUFFERED, *args, fill=True)
+        while not (h.tmp / "exits").exists():
+            assert process.popen.poll() is None
+            time.sleep(0.01)
+        data = process.pipes["stdout"].read_all()
+        assert data == b"\n" * 4096 + b"x" * 3000 + b"end", len(data)
+        process.ends(3)
+        (h.tmp / "exits").unlink()
+
+
+def test_signal_second(h):
+    """life.signal.second: a second signal, of either kind, ends it at once"""
+    times = []
+    for _ in range(5):
+        process = Stuck(h, PRINT)
+        process.await_full()
+        start = time.monotonic()
+        process.popen.send_signal(signal.SIGTERM)
+        process.popen.send_signal(signal.SIGINT)
+        process.ends(-signal.SIGTERM, -signal.SIGINT)
+        times.append(time.monotonic() - start)
+        if times[-1] < 1:
+            return
+    raise AssertionError(f"it took {times} s")
