@@ -194,6 +194,71 @@ t.test("context.recv.waiting-messages: a callback gets the messages that wait al
   context.recv(0, nil)
 end)
 
+t.test("context.recv.backlog: who receives from one context pays nothing for the messages of others that wait", function()
+  local n = t.scale(150000) -- minutes, where each recv looks through all that wait
+  local source = [[
+    context.recv(context.parent)
+    for i = 1, (...) do context.send(context.parent, i) end
+    context.recv(context.parent)
+  ]]
+  local few = {}
+  local a, b = t.spawn(source, n), t.spawn(source, n)
+  for i = 1, 200 do few[i] = t.spawn(source, 1) end
+  for i, h in ipairs { a, b, unpack(few) } do
+    context.send(h, "go")
+    if i < 3 then t.await(function() return context.stats().mailbox == i * n end, "the messages") end
+  end
+  t.await(function() return context.stats().mailbox == 2 * n + 200 end, "the messages of all")
+  for i = 200, 1, -1 do t.eq(t.good(context.recv(few[i], 0)), 1) end
+  for i = 1, n do t.eq(t.good(context.recv(b, 0)), i) end
+  for i = 1, n do t.eq(t.good(context.recv(0, 0)), i) end
+  t.eq(context.stats().mailbox, 0)
+end)
+
+t.test("context.recv.model: recv(0), recv(h) and callbacks take from what waits as a list of all would", function()
+  local rng, parrots, model = 1, {}, {}
+  local function random(n)
+    rng = rng * 16807 % 2147483647
+    return rng % n + 1
+  end
+  local function take(from)
+    for i, m in ipairs(model) do
+      if not from or m[2] == from then return table.remove(model, i) end
+    end
+  end
+  for i = 1, 6 do parrots[i] = t.spawn(PARROT) end
+  for round = 1, t.scale(40) do
+    for i = 1, random(round % 10 == 0 and 300 or 20) do
+      local h = parrots[random(random(6))]
+      tell(h, round * 1000 + i)
+      model[#model + 1] = { round * 1000 + i, h }
+    end
+    t.eq(context.stats().mailbox, #model)
+    for _ = 1, random(#model + 10) do
+      local h = parrots[random(6)]
+      local from = random(3) == 1 and h or nil
+      local want = take(from)
+      if not want then
+        t.fails("ETIMEOUT", context.recv(from or 0, 0))
+      else
+        t.returns({ true, want[1], want[2], -1 }, context.recv(from or 0, 0))
+      end
+    end
+    if round % 4 == 0 then
+      local h, got, want = parrots[random(6)], {}, {}
+      repeat
+        local m = take(h)
+        want[#want + 1] = m and m[1]
+      until not m
+      context.recv(h, function(_, value) got[#got + 1] = value end)
+      t.await(function() return #got == #want end, "the callback")
+      context.recv(h, nil)
+      t.same(got, want)
+    end
+  end
+  for _, m in ipairs(model) do t.eq(t.good(context.recv(0, 0)), m[1]) end
+end)
+
 t.test("context.recv.given-up: a coroutine whose recv timed out takes nothing any more", function()
   local h = t.spawn(PARROT)
   local early = t.async(context.recv, 0, 0.005)
@@ -232,6 +297,42 @@ t.test("context.order.callbacks: callbacks are begun in the order of the message
   calls:wait(n)
   for i = 1, n do t.eq(calls[i][2], i) end
   calls:wait(n + 1) -- ENOCONTEXT
+end)
+
+t.test("context.order.waiting: a new callback gets what waits already before what comes in meanwhile, and before the end", function()
+  local n = 300
+  for _, handle in ipairs { "the sender", 0 } do
+    local h = t.spawn([[
+      for i = 1, 100 do context.send(context.parent, i) end
+      context.recv(context.parent)
+      for i = 101, (...) do context.send(context.parent, i) end
+    ]], n)
+    t.await(function() return context.stats().mailbox == 100 end)
+    local calls, record = t.recorder()
+    context.recv(handle == 0 and 0 or h, record)
+    context.send(h, "go on")
+    local ended = t.async(context.wait, h, 20)
+    repeat until context.stats().mailbox >= n or t.workers == 1 -- all of it, while no callback can run
+    calls:wait(n)
+    for i = 1, n do t.eq(calls[i][2], i) end
+    t.eq(ended.wait()[1], true)
+    if handle == 0 then context.recv(0, nil) else t.eq(calls:wait(n + 1)[2], errno.ENOCONTEXT) end
+  end
+end)
+
+t.test("context.recv.reserved: of many coroutines that find messages waiting each gets its own, first come, first served", function()
+  local n, got = t.scale(20000), {}
+  for i = 1, n do context.send(context.self, i) end
+  t.await(function() return context.stats().mailbox == n end)
+  timer.sleep(0) -- they are out of the mailbox
+  for i = 1, n do
+    context.run(function()
+      local value = t.good(context.recv(0, 20))
+      got[i] = value
+    end)
+  end
+  t.await(function() return #got == n end)
+  for i = 1, n do t.eq(got[i], i) end
 end)
 
 t.test("context.order.send-then-end: what was sent before the end arrives before the end is seen", function()

@@ -241,7 +241,7 @@ NL_RACY static void read_figures(double *f, nl_lctx *lc)
     const volatile nl_inbox *ms = lc->inbox;
     const nl_heap *heap = atomic_load_explicit(&lc->vm.heap_seen, memory_order_acquire);
     uint32_t nfree = v->nfree_co, nco = v->nco;
-    f[MAILBOX] = (double)nl_ctx_mailbox_len(&lc->ctx) + ms->npending;
+    f[MAILBOX] = (double)nl_ctx_mailbox_len(&lc->ctx) + ms->pending.count;
     f[HANDLED] = (double)v->ctx.handled;
     f[LUA_BYTES] = heap ? (double)nl_heap_used(heap) : 0;
     f[C_BYTES] = (double)v->c_bytes;

@@ -17,6 +17,7 @@
 #define NL_INBOX_H
 
 #include "lua/msg/pack.h"
+#include "lua/msg/pending.h"
 #include "lua/run/lctx.h"
 
 typedef struct nl_peer {
@@ -47,10 +48,9 @@ typedef struct nl_inbox {
 
     nl_peer **buckets;
     uint32_t nbuckets, npeers;
-    nl_peer *ended_peer;    /* has ended, and its waits are just being told: out of the table */
-    nl_packet *first, *end; /* received, and nobody asked for them yet; linked by msg.next */
-    nl_packet *reserved;    /* taken by a coroutine that gets it in a later turn */
-    uint32_t npending;
+    nl_peer *ended_peer; /* has ended, and its waits are just being told: out of the table */
+    nl_pending pending;  /* received, and nobody has asked for them yet */
+    nl_packets reserved; /* each taken by a coroutine that gets it in a later turn */
     nl_session *sessions;
     uint32_t nsessions, sessions_cap, free_session;
     uint64_t *watchers; /* whom to tell of our end */

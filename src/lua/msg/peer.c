@@ -192,6 +192,10 @@ static void ended_run(nl_ctx *c, nl_msg *m)
 {
     nl_lctx *lc = (nl_lctx *)c;
     nl_peer_ended *e = (nl_peer_ended *)m;
+    if (nl_unlikely(lc->inbox->draining)) {
+        nl_ctx_defer(c, m); /* what the peer has sent comes first */
+        return;
+    }
     nl_peer *p = nl_peer_find(lc->inbox, e->who);
     if (p) {
         /* Out of the table first: what Lua asks of this handle from now on is asked of one that is gone. */
@@ -314,17 +318,22 @@ void nl_inbox_init(nl_lctx *lc)
 static void refuse_all(nl_packet *m)
 {
     for (nl_packet *next; m; m = next) {
-        next = (nl_packet *)atomic_load_explicit(&m->msg.next, memory_order_relaxed);
+        next = nl_packet_next(m);
         nl_packet_refuse(m);
     }
+}
+
+static void refuse_pending(nl_inbox *ms)
+{
+    refuse_all(ms->reserved.first);
+    ms->reserved = (nl_packets){NULL, NULL};
+    refuse_all(nl_pending_take_all(&ms->pending));
 }
 
 void nl_inbox_end(nl_lctx *lc, const nl_reason *reason)
 {
     nl_inbox *ms = lc->inbox;
-    refuse_all(ms->reserved);
-    refuse_all(ms->first);
-    ms->reserved = ms->first = ms->end = NULL;
+    refuse_pending(ms);
     for (uint32_t i = 0; i < ms->nwatchers; i++) {
         nl_peer_ended *e = ended_new(lc->ctx.slot.id, ms->watchers[i], reason);
         nl_ctx *c = nl_ctx_find(e->to);
@@ -339,8 +348,7 @@ void nl_inbox_end(nl_lctx *lc, const nl_reason *reason)
 void nl_inbox_free(nl_lctx *lc)
 {
     nl_inbox *ms = lc->inbox;
-    refuse_all(ms->reserved);
-    refuse_all(ms->first);
+    refuse_pending(ms);
     for (uint32_t i = 0; i < ms->nbuckets; i++) {
         for (nl_peer *p = ms->buckets[i], *next; p; p = next) {
             next = p->next;

@@ -2,56 +2,6 @@
 #include "base/alloc.h"
 #include "lua/msg/inbox.h"
 
-/* ------------------------------------------------------------------ pending messages */
-
-static inline nl_packet *next_of(nl_packet *m)
-{
-    return (nl_packet *)atomic_load_explicit(&m->msg.next, memory_order_relaxed);
-}
-
-static inline void set_next(nl_packet *m, nl_packet *next)
-{
-    atomic_store_explicit(&m->msg.next, next ? &next->msg : NULL, memory_order_relaxed);
-}
-
-static void pending_add(nl_inbox *ms, nl_packet *m)
-{
-    set_next(m, NULL);
-    if (ms->end) {
-        set_next(ms->end, m);
-    } else {
-        ms->first = m;
-    }
-    ms->end = m;
-    ms->npending++;
-}
-
-static void pending_cut(nl_inbox *ms, nl_packet *before, nl_packet *m)
-{
-    if (before) {
-        set_next(before, next_of(m));
-    } else {
-        ms->first = next_of(m);
-    }
-    if (ms->end == m) {
-        ms->end = before;
-    }
-    ms->npending--;
-}
-
-/* Takes the oldest message from that sender (0: any) out, or NULL. */
-static nl_packet *pending_take(nl_inbox *ms, uint64_t from)
-{
-    nl_packet *before = NULL;
-    for (nl_packet *m = ms->first; m; before = m, m = next_of(m)) {
-        if (!from || m->from == from) {
-            pending_cut(ms, before, m);
-            return m;
-        }
-    }
-    return NULL;
-}
-
 /* ------------------------------------------------------------------ handing a message out */
 
 /* What stands on top, extra values, goes behind the first of the n values in front of it. */
@@ -144,34 +94,40 @@ static inline void left_queue(nl_inbox *ms, nl_wait *w)
 void nl_deliver(nl_lctx *lc, nl_packet *m)
 {
     nl_inbox *ms = lc->inbox;
-    nl_wait *w = receiver_of(ms, m->from);
+    /* It does not overtake those that are just being handed out. */
+    nl_wait *w = nl_unlikely(ms->draining) ? NULL : receiver_of(ms, m->from);
     if (nl_likely(w != NULL)) {
         left_queue(ms, w);
         hand_out(lc, w, m);
-    } else {
-        pending_add(ms, m);
+        return;
+    }
+    nl_pending_add(&ms->pending, m);
+    if (nl_unlikely(ms->draining) && !ms->pending.drain_next) {
+        ms->pending.drain_next = m;
     }
 }
 
-/* A callback was set: gives it what is pending, message by message, before the mailbox goes on. */
+/*
+ * A callback was set: gives it what is pending, message by message, before the mailbox goes on.  In front of
+ * drain_next stands nothing that anybody receives: a coroutine takes what there is before it waits, and a new
+ * callback begins at the front.
+ */
 static void drain_run(nl_ctx *c, nl_msg *msg)
 {
     (void)msg;
     nl_lctx *lc = (nl_lctx *)c;
     nl_inbox *ms = lc->inbox;
-    ms->draining = false;
-    nl_packet *before = NULL;
-    for (nl_packet *m = ms->first; m; before = m, m = next_of(m)) {
+    for (nl_packet *m; (m = ms->pending.drain_next); ms->pending.drain_next = nl_packet_next(m)) {
         nl_wait *w = receiver_of(ms, m->from);
         if (w) {
-            pending_cut(ms, before, m);
-            ms->draining = true;
+            nl_pending_cut(&ms->pending, m);
             nl_ctx_defer(c, &ms->drain);
             left_queue(ms, w);
             hand_out(lc, w, m);
             return;
         }
     }
+    ms->draining = false;
 }
 
 static void drain_drop(nl_msg *m)
@@ -184,7 +140,8 @@ static const nl_msg_ops drain_ops = {drain_run, drain_drop};
 static void drain_later(nl_lctx *lc)
 {
     nl_inbox *ms = lc->inbox;
-    if (ms->first && !ms->draining) {
+    ms->pending.drain_next = ms->pending.all.first;
+    if (ms->pending.all.first && !ms->draining) {
         ms->draining = true;
         ms->drain.ops = &drain_ops;
         nl_ctx_defer(&lc->ctx, &ms->drain);
@@ -205,15 +162,7 @@ static void held_run(nl_ctx *c, nl_msg *msg)
     nl_wait *w = nl_container_of(msg, nl_wait, later);
     nl_packet *m = w->owner;
     w->posted = false;
-    nl_packet *before = NULL;
-    for (nl_packet *h = lc->inbox->reserved; h != m; h = next_of(h)) {
-        before = h;
-    }
-    if (before) {
-        set_next(before, next_of(m));
-    } else {
-        lc->inbox->reserved = next_of(m);
-    }
+    nl_packets_cut(&lc->inbox->reserved, m);
     hand_out(lc, w, m);
 }
 
@@ -222,8 +171,7 @@ static const nl_msg_ops held_ops = {held_run, drain_drop};
 static int hold(lua_State *L, nl_lctx *lc, nl_packet *m)
 {
     nl_wait *w = nl_block_wait(L, NL_WAIT_RECV);
-    set_next(m, lc->inbox->reserved);
-    lc->inbox->reserved = m;
+    nl_packets_add(&lc->inbox->reserved, m);
     w->owner = m;
     w->posted = true;
     w->later.ops = &held_ops;
@@ -234,7 +182,7 @@ static int hold(lua_State *L, nl_lctx *lc, nl_packet *m)
 static int recv_blocking(lua_State *L, nl_lctx *lc, uint64_t from, double timeout)
 {
     nl_inbox *ms = lc->inbox;
-    nl_packet *m = pending_take(ms, from);
+    nl_packet *m = nl_pending_take(&ms->pending, from);
     if (m) {
         if (nl_ctx_should_yield(&lc->ctx)) {
             return hold(L, lc, m);
