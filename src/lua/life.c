@@ -233,6 +233,7 @@ static nl_lctx *lctx_new(const char *name, const char *file)
     nl_list_init(&lc->all_co);
     nl_list_init(&lc->callbacks);
     nl_list_init(&lc->objects.sockets);
+    nl_list_init(&lc->objects.connects);
     lc->name = nl_heap_strdup(memory, name);
     lc->file = file ? nl_heap_strdup(memory, file) : NULL;
     if (!lc->name || (file && !lc->file)) {

@@ -129,7 +129,7 @@ static int tcp_set_rwopt(lua_State *L)
         return 2;
     }
     if (!same_frame_options(&now.write, &wanted.write) || now.write_queue_max != wanted.write_queue_max) {
-        if (so->u.frozen) {
+        if (so->frozen) {
             return luaL_argerror(L, 2, "write options of a write-shared socket cannot change");
         }
         *nl_tcp_write_opt(so->tcp) = wanted.write;
@@ -137,7 +137,7 @@ static int tcp_set_rwopt(lua_State *L)
     }
     if (!same_frame_options(&now.read, &wanted.read)) {
         *nl_tcp_read_opt(so->tcp) = wanted.read;
-        if ((so->readers || so->fn != NL_NOREF) && !so->u.delivering) {
+        if ((so->readers || so->fn != NL_NOREF) && !so->delivering) {
             nl_tcp_again(so->tcp); /* what was half a frame may be whole now */
         }
     }
@@ -194,7 +194,7 @@ static int tcp_set_wshared(lua_State *L)
     }
     bool on = lua_toboolean(L, 2);
     /* For good: a writer of another context may still be at it when the sharing is taken back. */
-    so->u.frozen |= on;
+    so->frozen |= on;
     nl_tcp_set_wshared(so->tcp, on);
     lua_pushboolean(L, 1);
     return 1;
@@ -269,7 +269,7 @@ static int tcp_fd_src(lua_State *L)
 static int tcp_tostring(lua_State *L)
 {
     nl_lsock *so = nl_lsock_check(L, 1);
-    const char *kind = so->u.listener ? "listen socket" : "socket";
+    const char *kind = so->listener ? "listen socket" : "socket";
     if (so->tcp) {
         char id[24]; /* not by way of a lua_Number, which would come out as 1.6e+07 */
         snprintf(id, sizeof id, "%llu", (unsigned long long)nl_tcp_id(so->tcp));
@@ -334,6 +334,7 @@ int luaopen_nl_tcp(lua_State *L)
         return 1;
     }
     nl_list_init(&lc->objects.sockets);
+    nl_list_init(&lc->objects.connects);
     nl_list_init(&lc->objects.fd_writes);
     lua_createtable(L, 0, 5);
     lua_pushvalue(L, -2);

@@ -30,9 +30,9 @@ nl_lsock *nl_lsock_push(lua_State *L, nl_lctx *lc, nl_tcp *t)
     lc->objects.opening = NULL;
 
     so->tcp = t;
-    so->u.listener = nl_tcp_is_listener(t);
+    so->listener = nl_tcp_is_listener(t);
     nl_tcp_set_user(t, so);
-    nl_list_push_back(&lc->objects.sockets, &so->u.all);
+    nl_list_push_back(&lc->objects.sockets, &so->all);
     lc->objects.nsockets++;
     return so;
 }
@@ -49,7 +49,7 @@ nl_lsock *nl_lsock_check(lua_State *L, int arg)
 nl_lsock *nl_lsock_check_kind(lua_State *L, int arg, bool listener)
 {
     nl_lsock *so = nl_lsock_check(L, arg);
-    if (nl_unlikely(so->u.listener != listener)) {
+    if (nl_unlikely(so->listener != listener)) {
         luaL_argerror(L, arg,
                       listener ? "listen socket expected, got a connection"
                                : "connection expected, got a listen socket");
@@ -69,7 +69,7 @@ void nl_lsock_anchor(lua_State *L, nl_lctx *lc, nl_lsock *so, int idx)
 
 void nl_lsock_settle(nl_lctx *lc, nl_lsock *so)
 {
-    if (so->self != NL_NOREF && !so->u.delivering && !so->readers && !so->writers && so->fn == NL_NOREF) {
+    if (so->self != NL_NOREF && !so->delivering && !so->readers && !so->writers && so->fn == NL_NOREF) {
         nl_unref(lc, so->self);
         so->self = NL_NOREF;
     }
@@ -80,7 +80,7 @@ static void detach(nl_lctx *lc, nl_lsock *so)
 {
     nl_tcp *t = so->tcp;
     so->tcp = NULL;
-    nl_list_remove(&so->u.all);
+    nl_list_remove(&so->all);
     lc->objects.nsockets--;
     nl_tcp_set_user(t, NULL);
     nl_tcp_close(t);
@@ -94,7 +94,7 @@ void nl_lsock_close(lua_State *L, nl_lctx *lc, nl_lsock *so, int idx)
         if (!nl_lsock_in_own_callback(lc, so)) {
             nl_ref_push(lc, L, so->fn);
             callback =
-                nl_wait_callback(L, so->u.listener ? NL_WAIT_ACCEPT : NL_WAIT_READ, lua_gettop(L), idx, 1);
+                nl_wait_callback(L, so->listener ? NL_WAIT_ACCEPT : NL_WAIT_READ, lua_gettop(L), idx, 1);
             lua_pop(L, 1);
         }
         nl_lsock_disarm(lc, so);
@@ -121,16 +121,12 @@ void nl_ltcp_close_all(nl_lctx *lc)
     }
     nl_list *node;
     while ((node = nl_list_pop_front(&lc->objects.sockets))) {
-        nl_endpoint *u = nl_container_of(node, nl_endpoint, all);
-        if (u->kind == NL_ENDPOINT_CONNECT) {
-            nl_lconnect_forget(u);
-        } else {
-            nl_lsock *so = (nl_lsock *)u;
-            so->readers = NULL;
-            nl_lsock_forget_writes(lc, so);
-            detach(lc, so);
-        }
+        nl_lsock *so = nl_container_of(node, nl_lsock, all);
+        so->readers = NULL;
+        nl_lsock_forget_writes(lc, so);
+        detach(lc, so);
     }
+    nl_lconnect_forget_all(lc);
     nl_ltcp_forget_fd_writes(lc);
     if (lc->objects.opening) {
         nl_tcp_close(lc->objects.opening);

@@ -16,24 +16,18 @@
 #include "lua/run/lctx.h"
 #include "net/tcp.h"
 
-/* What is closed at the end of the context. */
-typedef struct nl_endpoint {
-    nl_list all;     /* in nl_objects.sockets, from open to close */
-    uint8_t kind;    /* NL_ENDPOINT_* */
-    bool listener;   /* the rest is a socket's */
-    bool delivering; /* nl_lsock_deliver is at work */
-    bool frozen;     /* was write-shared: its write options stay as they are */
-    uint32_t arming; /* counts the callbacks it has had */
-} nl_endpoint;
-enum { NL_ENDPOINT_SOCKET, NL_ENDPOINT_CONNECT /* lsock_connect.c */ };
-
+/* What nl_tcp_user points to. */
 typedef struct nl_lsock {
-    nl_endpoint u;
+    nl_list all;      /* in nl_objects.sockets, from open to close */
     nl_tcp *tcp;      /* NULL: closed */
-    nl_list *readers; /* first waiting nl_wait of read or accept; a ring without a head, see nl_ring_add */
+    nl_list *readers; /* first waiting nl_wait of read or accept; a ring, see nl_ring_add */
     nl_list *writers; /* first nl_lwrite that somebody waits for */
     int fn;           /* continuous callback of read or accept */
     int self;         /* reference to the userdata: anchored */
+    uint32_t arming;  /* counts the callbacks it has had */
+    bool listener;    /* the rest is a socket's */
+    bool delivering;  /* nl_lsock_deliver is at work */
+    bool frozen;      /* was write-shared: its write options stay as they are */
 } nl_lsock;
 
 extern const nl_tcp_ops nl_lsock_ops;
@@ -74,7 +68,7 @@ nl_lsock *nl_lsock_check_kind(lua_State *L, int arg, bool listener);
 /* ETCPSCLOSED or ETCPLCLOSED. */
 static inline int nl_lsock_closed_error(const nl_lsock *so)
 {
-    return so->u.listener ? NL_ETCPLCLOSED : NL_ETCPSCLOSED;
+    return so->listener ? NL_ETCPLCLOSED : NL_ETCPSCLOSED;
 }
 /* Keeps the userdata at idx alive until nl_lsock_settle finds that nobody waits on it. */
 void nl_lsock_anchor(lua_State *L, nl_lctx *lc, nl_lsock *so, int idx);
@@ -113,7 +107,7 @@ int nl_ltcp_listens(lua_State *L);
 int nl_ltcp_connect(lua_State *L);
 int nl_ltcp_connect6(lua_State *L);
 int nl_ltcp_connects(lua_State *L);
-/* The context ends, with this call under way. */
-void nl_lconnect_forget(nl_endpoint *u);
+/* The context ends: the connects under way are given up. */
+void nl_lconnect_forget_all(nl_lctx *lc);
 
 #endif

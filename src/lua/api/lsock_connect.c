@@ -11,7 +11,7 @@
 
 /* One call under way. */
 typedef struct connecting {
-    nl_endpoint u; /* first */
+    nl_list all; /* in nl_objects.connects */
     nl_connect *c;
     nl_wait *w;
     nl_timed timed; /* c's */
@@ -19,7 +19,7 @@ typedef struct connecting {
 
 static void free_connecting(connecting *op)
 {
-    nl_list_remove(&op->u.all);
+    nl_list_remove(&op->all);
     nl_pool_free(op, sizeof *op);
 }
 
@@ -45,17 +45,23 @@ static void connect_done(nl_ctx *ctx, void *user, nl_tcp *t, int err)
     nl_wait_end(lc, w, 2);
 }
 
-void nl_lconnect_forget(nl_endpoint *u)
+static void cancel_connect(connecting *op)
 {
-    connecting *op = (connecting *)u;
     nl_connect_cancel(op->c);
     free_connecting(op);
+}
+
+void nl_lconnect_forget_all(nl_lctx *lc)
+{
+    while (!nl_list_empty(&lc->objects.connects)) {
+        cancel_connect(nl_container_of(lc->objects.connects.next, connecting, all));
+    }
 }
 
 static void connect_timeout(nl_lctx *lc, nl_wait *w)
 {
     (void)lc;
-    nl_lconnect_forget(w->owner);
+    cancel_connect(w->owner);
 }
 
 /* 0 and *out, whose wait is the caller's to set; or why there is no use in trying. */
@@ -63,10 +69,9 @@ static int start_connect(connecting **out, nl_lctx *lc, int family, const char *
 {
     connecting *op = nl_pool_alloc(sizeof *op);
     memset(op, 0, sizeof *op);
-    op->u.kind = NL_ENDPOINT_CONNECT;
     nl_timer_init(&op->timed.timer);
     op->timed.due = connect_due;
-    nl_list_push_back(&lc->objects.sockets, &op->u.all);
+    nl_list_push_back(&lc->objects.connects, &op->all);
     nl_connect_to to = {
         .family = family,
         .host = host,

@@ -60,7 +60,7 @@ static inline bool take_bytes(nl_lsock *so, piece *p)
 /* The next piece, or false: nothing yet, and nl_lsock_deliver will be called. */
 static inline bool take(nl_lctx *lc, nl_lsock *so, piece *p)
 {
-    if (so->u.listener ? !take_connection(so, p) : !take_bytes(so, p)) {
+    if (so->listener ? !take_connection(so, p) : !take_bytes(so, p)) {
         return false;
     }
     nl_ctx_charge(&lc->ctx, 1, 0); /* the net layer counts the bytes */
@@ -75,7 +75,7 @@ static inline void push(lua_State *L, nl_lctx *lc, nl_lsock *so, piece *p)
         return;
     }
     nl_lua_pushboolean(L, 1);
-    if (so->u.listener) {
+    if (so->listener) {
         nl_lsock_push(L, lc, p->conn);
     } else if (nl_likely(p->data != NULL)) {
         nl_buffer_push(L, lc, p->data, p->len);
@@ -89,7 +89,7 @@ static inline void push(lua_State *L, nl_lctx *lc, nl_lsock *so, piece *p)
 /* Names this arming of the socket's callback for ever: ids have 53 bits (slots.h). */
 static uint64_t callback_id(const nl_lsock *so)
 {
-    return nl_tcp_id(so->tcp) | (uint64_t)so->u.arming << 53;
+    return nl_tcp_id(so->tcp) | (uint64_t)so->arming << 53;
 }
 
 bool nl_lsock_in_own_callback(const nl_lctx *lc, const nl_lsock *so)
@@ -111,7 +111,7 @@ static int arm(lua_State *L, nl_lctx *lc, nl_lsock *so)
 {
     lua_pushboolean(L, 1);
     if (!so->tcp) {
-        nl_wait *w = nl_wait_callback(L, so->u.listener ? NL_WAIT_ACCEPT : NL_WAIT_READ, 2, 1, 1);
+        nl_wait *w = nl_wait_callback(L, so->listener ? NL_WAIT_ACCEPT : NL_WAIT_READ, 2, 1, 1);
         nl_wait_later(lc, w, nl_lsock_closed_error(so));
         return 1;
     }
@@ -128,9 +128,9 @@ static int arm(lua_State *L, nl_lctx *lc, nl_lsock *so)
     int fn = nl_ref(lc, L);
     nl_lsock_disarm(lc, so);
     so->fn = fn;
-    so->u.arming++;
+    so->arming++;
     lc->alive++;
-    if (!so->u.delivering) {
+    if (!so->delivering) {
         nl_tcp_again(so->tcp);
     }
     return 1;
@@ -154,7 +154,7 @@ static void call_back(nl_lctx *lc, nl_lsock *so, piece *p)
 
 void nl_lsock_deliver(nl_lctx *lc, nl_lsock *so)
 {
-    so->u.delivering = true; /* also keeps it anchored, if it is: Lua may close it, or stop to wait */
+    so->delivering = true; /* also keeps it anchored, if it is: Lua may close it, or stop to wait */
     while (so->tcp && (so->readers || so->fn != NL_NOREF)) {
         piece p;
         if (!take(lc, so, &p)) {
@@ -179,7 +179,7 @@ void nl_lsock_deliver(nl_lctx *lc, nl_lsock *so)
             break;
         }
     }
-    so->u.delivering = false;
+    so->delivering = false;
     nl_lsock_settle(lc, so);
 }
 
@@ -207,14 +207,14 @@ static int wait_for_piece(lua_State *L, nl_lctx *lc, nl_lsock *so, double second
         return 2;
     }
     nl_lsock_anchor(L, lc, so, 1);
-    nl_wait *w = nl_block_wait(L, so->u.listener ? NL_WAIT_ACCEPT : NL_WAIT_READ);
+    nl_wait *w = nl_block_wait(L, so->listener ? NL_WAIT_ACCEPT : NL_WAIT_READ);
     w->owner = so;
     w->timeout = read_timeout;
     nl_ring_add(&so->readers, &w->node);
     if (seconds >= 0) {
         nl_wait_arm(lc, w, seconds);
     }
-    if (share_used && !so->u.delivering) {
+    if (share_used && !so->delivering) {
         nl_tcp_again(so->tcp);
     }
     return nl_park(L);

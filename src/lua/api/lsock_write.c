@@ -221,11 +221,11 @@ int nl_ltcp_write(lua_State *L)
 {
     nl_lctx *lc = nl_lctx_of(L);
     target t = {.so = nl_lsock_test(L, lc, 1)};
-    if (nl_likely(t.so && t.so->tcp && !t.so->u.listener && nl_lua_gettop(L) == 2)) { /* most calls */
+    if (nl_likely(t.so && t.so->tcp && !t.so->listener && nl_lua_gettop(L) == 2)) { /* most calls */
         t.p = nl_check_bytes(L, 2, &t.n, &t.buf);
         return write_result(L, nl_tcp_write(t.so->tcp, t.p, t.n, t.buf, NULL));
     }
-    if (nl_unlikely(!t.so || t.so->u.listener)) {
+    if (nl_unlikely(!t.so || t.so->listener)) {
         if (nl_lua_type(L, 1) == LUA_TNUMBER) {
             t.fd = check_fd(L, 1);
         } else {

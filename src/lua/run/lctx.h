@@ -117,6 +117,7 @@ typedef struct nl_objects {
     struct nl_tcp *opening; /* likewise */
     size_t debt;       /* bytes outside the Lua heap taken on by buffers and not yet told to its collector */
     nl_list sockets;   /* every socket object, to close at the end */
+    nl_list connects;  /* those under way */
     nl_list fd_writes; /* writes by number that somebody waits for */
     uint32_t nsockets; /* open sockets, for stats */
     bool closed;       /* nl_ltcp_close_all has been here: no new sockets */
