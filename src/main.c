@@ -15,6 +15,7 @@
 #include "base/alloc.h"
 #include "base/err.h"
 #include "base/os.h"
+#include "base/process.h"
 #include "base/signals.h"
 #include "lua/life.h"
 #include "net/resolver.h"
@@ -268,6 +269,7 @@ static int run(const options *o)
 int main(int argc, char **argv)
 {
     options o = {0};
+    nl_process_init();
     o.lua.chunks = nl_calloc((size_t)argc * sizeof *o.lua.chunks);
     o.lua.jit = nl_calloc((size_t)argc * sizeof *o.lua.jit);
     int status = parse(&o, argc, argv);

@@ -20,6 +20,7 @@
  */
 #include "base/alloc.h"
 #include "base/os.h"
+#include "base/process.h"
 #include "reactor/reactor.h"
 
 #include <limits.h>
@@ -52,12 +53,12 @@ int nl_reactor_new(nl_reactor **out)
     int err;
     nl_reactor *r = (nl_reactor *)nl_calloc_aligned(sizeof(*r));
     atomic_init(&r->rung, false);
-    r->epfd = epoll_create1(EPOLL_CLOEXEC);
+    r->epfd = nl_fd_up(epoll_create1(EPOLL_CLOEXEC));
     if (r->epfd < 0) {
         err = -errno;
         goto no_epoll;
     }
-    r->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    r->bell = nl_fd_up(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (r->bell < 0) {
         err = -errno;
         goto no_bell;

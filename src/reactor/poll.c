@@ -27,6 +27,7 @@
  */
 #include "base/alloc.h"
 #include "base/os.h"
+#include "base/process.h"
 #include "reactor/reactor.h"
 
 #include <fcntl.h>
@@ -76,6 +77,7 @@ int nl_reactor_new(nl_reactor **out)
         return err;
     }
     for (int i = 0; i < 2; i++) {
+        r->bell[i] = nl_fd_up(r->bell[i]);
         fcntl(r->bell[i], F_SETFD, FD_CLOEXEC);
         fcntl(r->bell[i], F_SETFL, O_NONBLOCK);
     }

@@ -24,9 +24,6 @@ typedef struct nl_iov {
 /* The same layout as struct iovec where there is one (sock_posix.c asserts it). */
 #define NL_IOV_MAX 64
 
-/* Once per process: ignores SIGPIPE, raises the descriptor limit to its hard value, WSAStartup. */
-int nl_sock_init(void);
-
 struct nl_listen_opts {
     int backlog;    /* <= 0: what the system allows */
     bool reuseport; /* several listeners on one port share the load */

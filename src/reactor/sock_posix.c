@@ -6,16 +6,12 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
-#ifdef __APPLE__
-#include <sys/syslimits.h>
-#endif
 
+#include "base/process.h"
 #include "reactor/posix.h"
 
 #ifndef MSG_NOSIGNAL
@@ -31,22 +27,6 @@ _Static_assert(sizeof(nl_iov) == sizeof(struct iovec) &&
                    offsetof(nl_iov, base) == offsetof(struct iovec, iov_base) &&
                    offsetof(nl_iov, len) == offsetof(struct iovec, iov_len),
                "an nl_iov is a struct iovec");
-int nl_sock_init(void)
-{
-    struct rlimit lim;
-    signal(SIGPIPE, SIG_IGN);
-    if (getrlimit(RLIMIT_NOFILE, &lim) == 0) {
-        lim.rlim_cur = lim.rlim_max;
-#ifdef __APPLE__
-        if (lim.rlim_cur > OPEN_MAX) {
-            lim.rlim_cur = OPEN_MAX; /* the hard value says infinity, but more than this is refused */
-        }
-#endif
-        setrlimit(RLIMIT_NOFILE, &lim); /* refused: then with fewer */
-    }
-    return 0;
-}
-
 /* --- Opening ----------------------------------------------------------------------------- */
 
 static int set_int(int fd, int level, int name, int value)
@@ -74,9 +54,9 @@ static int fresh_socket(int fd)
 static int open_socket(int *out, const nl_addr *a)
 {
 #ifdef BORN_NONBLOCK
-    int fd = socket(nl_csockaddr(a)->sa_family, SOCK_STREAM | BORN_NONBLOCK, 0);
+    int fd = nl_fd_up(socket(nl_csockaddr(a)->sa_family, SOCK_STREAM | BORN_NONBLOCK, 0));
 #else
-    int fd = socket(nl_csockaddr(a)->sa_family, SOCK_STREAM, 0);
+    int fd = nl_fd_up(socket(nl_csockaddr(a)->sa_family, SOCK_STREAM, 0));
 #endif
     if (fd < 0) {
         return nl_neg_errno();
@@ -197,9 +177,9 @@ int nl_sock_accept(nl_fd *out, nl_fd listener, nl_addr *peer)
     do {
         len = sizeof(a.u.bytes);
 #ifdef BORN_NONBLOCK
-        fd = accept4((int)listener, nl_sockaddr(&a), &len, BORN_NONBLOCK);
+        fd = nl_fd_up(accept4((int)listener, nl_sockaddr(&a), &len, BORN_NONBLOCK));
 #else
-        fd = accept((int)listener, nl_sockaddr(&a), &len);
+        fd = nl_fd_up(accept((int)listener, nl_sockaddr(&a), &len));
 #endif
     } while (fd < 0 && accept_again(errno));
     if (fd < 0) {

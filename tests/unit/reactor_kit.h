@@ -3,6 +3,7 @@
 #define REACTOR_KIT_H
 
 #include "base/os.h"
+#include "base/process.h"
 #include "reactor/reactor.h"
 #include "reactor/sock.h"
 
@@ -18,7 +19,7 @@ static nl_reactor *r;
 
 static inline void setup(void)
 {
-    cr_assert_eq(nl_sock_init(), 0);
+    nl_process_init();
     cr_assert_eq(nl_reactor_new(&r), 0);
 }
 

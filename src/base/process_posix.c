@@ -1,0 +1,166 @@
+/*
+ * process_posix.c - process.h on Linux, the BSDs and macOS.
+ */
+#include "base/process.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+#ifdef __APPLE__
+#include <sys/syslimits.h>
+#endif
+
+#include "base/alloc.h"
+
+/* --- Standard descriptors ------------------------------------------------------------------ */
+
+static void fill_standard(void)
+{
+    int fd;
+    do { /* open takes the lowest number that is free */
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO) {
+        close(fd);
+    }
+}
+
+int nl_fd_up(int fd)
+{
+    if (fd < 0 || fd > STDERR_FILENO) {
+        return fd;
+    }
+    int up = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    int err = errno;
+    close(fd);
+    errno = err;
+    return up;
+}
+
+/* --- SIGPIPE ------------------------------------------------------------------------------- */
+
+/*
+ * A handler and not SIG_IGN: exec puts a handler back to the default, children never see it.
+ * The signal comes to the thread that has written, but does not say to which descriptor.
+ */
+static void on_sigpipe(int sig)
+{
+    int saved = errno;
+    struct pollfd out = {STDOUT_FILENO, POLLOUT, 0};
+    if (poll(&out, 1, 0) == 1 && out.revents & (POLLERR | POLLHUP)) {
+        signal(sig, SIG_DFL);
+        raise(sig); /* blocked until the handler returns */
+    }
+    errno = saved;
+}
+
+static void catch_sigpipe(void)
+{
+    struct sigaction sa, old;
+    memset(&sa, 0, sizeof(sa));
+    sa.sa_handler = on_sigpipe;
+    sigemptyset(&sa.sa_mask);
+    if (sigaction(SIGPIPE, NULL, &old) == 0 &&
+        old.sa_handler == SIG_DFL) { /* what the parent ignores stays ignored */
+        sigaction(SIGPIPE, &sa, NULL);
+    }
+}
+
+/* --- Limit of descriptors ------------------------------------------------------------------ */
+
+static rlim_t given, raised; /* soft limits; equal: nothing was raised */
+
+/* Nothing that children must be spared: not raised, or the script has set a limit of its own. */
+static bool limit_is_own(struct rlimit *now)
+{
+    return given == raised || getrlimit(RLIMIT_NOFILE, now) != 0 || now->rlim_cur != raised;
+}
+
+static void in_forked_child(void)
+{
+    struct rlimit lim;
+    if (!limit_is_own(&lim)) {
+        lim.rlim_cur = given;
+        setrlimit(RLIMIT_NOFILE, &lim);
+    }
+}
+
+static void raise_limit(void)
+{
+    struct rlimit lim;
+    if (given != raised || getrlimit(RLIMIT_NOFILE, &lim) != 0) {
+        return; /* raised before */
+    }
+    rlim_t old = lim.rlim_cur;
+    lim.rlim_cur = lim.rlim_max;
+#ifdef __APPLE__
+    if (lim.rlim_cur > OPEN_MAX) {
+        lim.rlim_cur = OPEN_MAX; /* the hard value says infinity, but more than this is refused */
+    }
+#endif
+    if (lim.rlim_cur != old && setrlimit(RLIMIT_NOFILE, &lim) == 0) {
+        given = old;
+        raised = lim.rlim_cur;
+        pthread_atfork(NULL, NULL, in_forked_child);
+    }
+}
+
+/*
+ * system() and popen() of libc start the shell without fork's handlers, and a limit cannot be set
+ * for one child only.  So the shell sets it.  These definitions stand in front of libc's for
+ * LuaJIT, for modules in C and for the ffi.
+ */
+static char *for_child(const char *command)
+{
+    struct rlimit lim;
+    char set[64] = "";
+    if (!limit_is_own(&lim)) {
+        snprintf(set, sizeof(set), "ulimit -S -n %llu 2>/dev/null; ", (unsigned long long)given);
+    }
+    size_t n = strlen(set), m = strlen(command) + 1;
+    char *all = (char *)nl_malloc(n + m);
+    memcpy(all, set, n);
+    memcpy(all + n, command, m);
+    return all;
+}
+
+__attribute__((visibility("default"))) int system(const char *command)
+{
+    int (*libc_system)(const char *);
+    *(void **)&libc_system = dlsym(RTLD_NEXT, "system");
+    if (!command) {
+        return libc_system(NULL);
+    }
+    char *all = for_child(command);
+    int status = libc_system(all);
+    int saved = errno;
+    nl_free(all);
+    errno = saved;
+    return status;
+}
+
+__attribute__((visibility("default"))) FILE *popen(const char *command, const char *mode)
+{
+    FILE *(*libc_popen)(const char *, const char *);
+    *(void **)&libc_popen = dlsym(RTLD_NEXT, "popen");
+    char *all = for_child(command);
+    FILE *f = libc_popen(all, mode);
+    int saved = errno;
+    nl_free(all);
+    errno = saved;
+    return f;
+}
+
+void nl_process_init(void)
+{
+    fill_standard();
+    catch_sigpipe();
+    raise_limit();
+}

@@ -1,0 +1,91 @@
+"""What nl-jit does with what a process is given: standard descriptors, limits, signals; and what it hands to its children."""
+
+LIMITED = ("bash", "-c", 'ulimit -S -n 256; exec "$@"', "bash")
+
+
+def test_children_limit(h):
+    """cli.children.limit: children have the descriptor limit that nl-jit was started with; nl-jit itself has the hard one"""
+    source = """
+        local ffi = require "ffi"
+        ffi.cdef "int fork(void); void _exit(int); int waitpid(int, int *, int); int execl(const char *, ...);"
+        print(io.popen("ulimit -S -n"):read("*n"))
+        os.execute("ulimit -S -n")
+        io.stdout:flush()
+        local pid = ffi.C.fork()
+        if pid == 0 then
+          ffi.C.execl("/bin/sh", "sh", "-c", "ulimit -S -n", nil)
+          ffi.C._exit(1)
+        end
+        ffi.C.waitpid(pid, nil, 0)
+        print(io.open("/proc/self/limits"):read("*a"):match("Max open files%s+(%d+)%s+%1") ~= nil)
+        """
+    assert h.run(source, wrap=LIMITED).stdout == "256\n256\n256\ntrue\n"
+
+
+def test_children_sigpipe(h):
+    """cli.children.sigpipe: children have the default of SIGPIPE"""
+    command = '"(yes | head -1) 2>&1"'
+    result = h.run(f"""io.write(io.popen({command}):read("*a")) io.stdout:flush() os.execute({command})""")
+    assert result.stdout == "y\ny\n", result
+
+
+def test_children_status(h):
+    """cli.children.status: os.execute and io.popen tell what the shell tells, whatever the limits"""
+    source = """print(os.execute("exit 3")) print(io.popen("exit 4"):close()) print(os.execute() ~= 0)
+        print(io.popen("echo '$x' \\"a b\\"; cat <<E\\nhere\\nE\\n"):read("*a"))"""
+    assert h.run(source).stdout == h.run(source, wrap=LIMITED).stdout
+
+
+def test_broken_output(h):
+    """cli.output.broken: a script that prints for ever ends when nobody reads any more"""
+    for write in ("print('y')", "io.write('y\\n')", "io.stdout:write('y\\n')"):
+        script = h.file("forever.lua", f"while true do {write} end")
+        shell = ("sh", "-c", '{ "$@"; echo "status $?" >&2; } | head -1', "sh")
+        result = h.cli("-w", h.settings.workers, script.name, wrap=shell).finish(0, stderr=r"^status 141$")
+        assert result.stdout == "y\n", result
+
+
+def test_broken_child(h):
+    """cli.output.broken-child: a child that stops reading does not end the process"""
+    h.run("""
+        local f = io.popen("exec true", "w")
+        f:setvbuf("no")
+        for i = 1, 100000 do
+          if not f:write("x\\n") then os.exit(5) end
+        end
+        error("the write never failed")
+        """, status=5)
+
+
+def test_closed_standard(h):
+    """cli.stdio.closed: started with closed standard descriptors, no output goes into a connection"""
+    listener, port = h.listen()
+    h.start(f"""
+        local s = assert(select(2, tcp.connect("127.0.0.1", {port})))
+        assert(tcp.write(s, "hello"))
+        for i = 1, 10 do
+          context.log("into the connection?")
+          print("into the connection?")
+          io.stderr:write("into the connection?")
+        end
+        assert(io.read() == nil)
+        assert(tcp.write(s, "bye"))
+        """, wrap=("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"))
+    assert h.accept(listener).read_all() == b"hellobye"
+
+
+def test_freed_standard(h):
+    """cli.stdio.freed: a connection never gets the number of a standard descriptor that a script has closed"""
+    for closed in (0, 1, 2):
+        listener, port = h.listen()
+        h.run(f"""
+            local ffi = require "ffi"
+            ffi.cdef "int close(int);"
+            ffi.C.close({closed})
+            local s = assert(select(2, tcp.connect("127.0.0.1", {port})))
+            assert(tcp.write(s, "hello"))
+            context.log("in the log?")
+            print("in the output?")
+            timer.sleep(0)
+            """, status=None)
+        assert h.accept(listener).read_all() == b"hello", closed
