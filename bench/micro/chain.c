@@ -1,18 +1,18 @@
 /* chain.c - a socket's output, without the system call: frames appended, gathered, taken. */
-#include "net/chain.h"
 #include "micro.h"
+#include "net/out.h"
 
 #include <string.h>
 
 #define GATHER 64
 
-static nl_chain chain;
+static nl_out out;
 static unsigned char payload[4096];
 static nl_buf shared;
 
 static void setup(void)
 {
-    nl_chain_init(&chain);
+    nl_out_init(&out);
     shared = nl_buf_empty();
     if (nl_buf_append(&shared, payload, sizeof(payload)) != 0) {
         nl_assert(false, "a buffer of 4 KiB can be made");
@@ -29,19 +29,19 @@ static void gather(void)
 {
     nl_iov iov[GATHER];
     for (;;) {
-        nl_chunk *done = NULL;
-        nl_spin_lock(&chain.lock);
-        int n = nl_chain_iov(&chain, iov, GATHER);
-        nl_spin_unlock(&chain.lock);
+        nl_segment *done = NULL;
+        nl_spin_lock(&out.lock);
+        int n = nl_chain_iov(&out.chain, iov, GATHER);
+        nl_spin_unlock(&out.lock);
         if (n == 0) {
             return;
         }
         micro_keep(iov);
-        size_t bytes = (size_t)nl_chain_queued(&chain);
-        nl_spin_lock(&chain.lock);
-        nl_chain_advance(&chain, bytes, &done);
-        nl_spin_unlock(&chain.lock);
-        nl_chunks_free(done);
+        size_t bytes = (size_t)nl_chain_queued(&out.chain);
+        nl_spin_lock(&out.lock);
+        nl_out_advance(&out, bytes, &done);
+        nl_spin_unlock(&out.lock);
+        nl_segments_free(done);
     }
 }
 
@@ -50,9 +50,12 @@ static void copies(unsigned together, uint64_t n)
     static const unsigned char head[2] = {0, 64};
     for (uint64_t i = 0; i < n; i += together) {
         for (unsigned k = 0; k < together; k++) {
-            nl_spin_lock(&chain.lock);
-            nl_chain_add_copy(&chain, head, sizeof(head), payload, 64);
-            nl_spin_unlock(&chain.lock);
+            nl_spin_lock(&out.lock);
+            if (!nl_chain_put(&out.chain, head, sizeof(head), payload, 64)) {
+                nl_segment *fresh = nl_segment_new(nl_chain_room(&out.chain, sizeof(head) + 64, out.burst));
+                nl_chain_put_fresh(&out.chain, head, sizeof(head), payload, 64, fresh);
+            }
+            nl_spin_unlock(&out.lock);
         }
         gather();
     }
@@ -73,9 +76,10 @@ static void share(uint64_t n)
     static const unsigned char head[2] = {16, 0};
     for (uint64_t i = 0; i < n; i++) {
         nl_buf b = nl_buf_share(&shared);
-        nl_spin_lock(&chain.lock);
-        nl_chain_add_buf(&chain, head, sizeof(head), b);
-        nl_spin_unlock(&chain.lock);
+        nl_segment *fresh = nl_segment_new(NL_SEGMENT_VIEW);
+        nl_spin_lock(&out.lock);
+        nl_chain_put_view(&out.chain, head, sizeof(head), b, fresh);
+        nl_spin_unlock(&out.lock);
         gather();
     }
 }

@@ -560,7 +560,8 @@ function tcp.remote_port(socket) end
 
 ---Closes a socket. To close it twice is harmless.
 ---
----What was written before is still sent, in the background, for at most 5 seconds. Calls that wait on the socket end with
+---What was written before is still sent, in the background, as long as the peer takes some of it every 5 seconds; if it does
+---not, the rest is dropped, and the peer's stream ends in a reset (`ECONNRESET`). Calls that wait on the socket end with
 ---`ETCPSCLOSED` (`ETCPLCLOSED`). Its continuous callback hears the same once, unless it is the callback itself that closes.
 ---
 ---Example:

@@ -29,7 +29,9 @@ static _Noreturn void out_of_memory(size_t n)
 
 void *nl_try_malloc(size_t n)
 {
-    /* The first test only spares sanitizers, which end the process at a request that cannot be met. */
+    /*
+     * The first test only spares sanitizers, which end the process at a request that cannot be met.
+     */
     return n > PTRDIFF_MAX ? NULL : malloc(n ? n : 1);
 }
 
@@ -111,7 +113,9 @@ void nl_pool_fini(void) {}
 _Static_assert(sizeof(nl_pool_node) <= NL_POOL_STEP, "a free block holds its links");
 
 #define SLAB_SIZE NL_SPAN_MAX
-/* New blocks are linked up a page's worth at a time, not to touch memory that may never be wanted. */
+/*
+ * New blocks are linked up a page's worth at a time, not to touch memory that may never be wanted.
+ */
 #define CUT_SIZE 4096
 
 typedef struct depot {
@@ -181,7 +185,10 @@ static void depot_put_loose(depot *d, nl_pool_node *b)
     nl_spin_unlock(&d->lock);
 }
 
-/* Puts what stands between cut and end into the stocks of the classes it fits; blocks of whole lines need them aligned. */
+/*
+ * Puts what stands between cut and end into the stocks of the classes it fits; blocks of whole
+ * lines need them aligned.
+ */
 static void use_up(const char *end)
 {
     while (cut < end) {
@@ -214,8 +221,8 @@ static void new_slab(void)
 }
 
 /*
- * Cuts a few new blocks of a class, in rising addresses.  Half a batch at most: a thread that takes one and gives it
- * back, over and over, then does so in the middle of its stock, not at an edge.
+ * Cuts a few new blocks of a class, in rising addresses. Half a batch at most: a thread that takes
+ * one and gives it back, over and over, then does so in the middle of its stock, not at an edge.
  */
 static nl_pool_node *cut_some(unsigned cls, unsigned *count)
 {
@@ -254,7 +261,10 @@ void *nl_pool_alloc_slow(unsigned cls)
             b = cut_some(cls, &count);
         }
     }
-    /* new_slab may have given the rest of the old slab to other stocks, not to this one: it was shorter than a block. */
+    /*
+     * new_slab may have given the rest of the old slab to other stocks, not to this one: it was
+     * shorter than a block.
+     */
     m->head = b->next;
     m->count = count - 1;
     return b;

@@ -31,17 +31,23 @@ void nl_free_aligned(void *p);
 #define NL_POOL_BATCH 64
 
 /*
- * A block of at least n bytes, 16-aligned, at the start of a cache line if n is a multiple of one, not zeroed.  n > NL_POOL_MAX falls
- * through to malloc, which aligns by 16.
+ * A block of at least n bytes, 16-aligned, at the start of a cache line if n is a multiple of one,
+ * not zeroed. n > NL_POOL_MAX falls through to malloc, which aligns by 16.
  */
 static inline void *nl_pool_alloc(size_t n) __attribute__((malloc, returns_nonnull));
-/* The same, where another way is at hand: NULL if the calling thread's stock has none, or the pool does not serve such. */
+/*
+ * The same, where another way is at hand: NULL if the calling thread's stock has none, or the pool
+ * does not serve such.
+ */
 static inline void *nl_pool_try(size_t n);
 /* Gives it back, from any thread; n is the size it was asked for with. */
 static inline void nl_pool_free(void *p, size_t n);
 /* Hands the calling thread's stock to the depot; to be called before a thread ends. */
 void nl_pool_thread_exit(void);
-/* Frees the pool's memory; only when every other thread that used it has ended and no block is in use. */
+/*
+ * Frees the pool's memory; only when every other thread that used it has ended and no block is in
+ * use.
+ */
 void nl_pool_fini(void);
 
 /* --- The fast path ----------------------------------------------------------------------- */

@@ -109,7 +109,10 @@ static region *add_region(arena *a, unsigned cls)
     return r;
 }
 
-/* The next span that nobody has had.  *pages: where AHEAD bytes of pages are to be taken once the lock is free, or NULL. */
+/*
+ * The next span that nobody has had.  *pages: where AHEAD bytes of pages are to be taken once the
+ * lock is free, or NULL.
+ */
 static void *cut_one(region *r, char **pages)
 {
     char *p = r->cut;
@@ -160,7 +163,10 @@ void nl_span_free(void *p)
     }
     *(void **)p = r->free;
     r->free = p;
-    /* The last one with something to give stays, so that one context that comes and goes maps nothing. */
+    /*
+     * The last one with something to give stays, so that one context that comes and goes maps
+     * nothing.
+     */
     bool unmap = --r->in_use == 0 && open->next->next != open;
     if (unmap) {
         nl_list_remove(&r->node);

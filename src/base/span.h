@@ -1,11 +1,11 @@
 /*
  * span.h - runs of memory of a few KiB, out of regions of our own.
  *
- * What Lua states (slab.h) and the pool (alloc.h) cut their blocks from.  malloc would do, but the heaps of
- * its threads grow by a few KiB a system call, and each page is taken from the kernel by a fault of
- * its own.  Here pages are taken by sixteen, and a region is unmapped when it is empty.  (Large pages would be
- * cheaper still where they are at hand.  Under a hypervisor that takes free ones back they cost six
- * times as much as small ones: 12 µs for each 4 KiB, measured, against 2.)
+ * What Lua states (slab.h) and the pool (alloc.h) cut their blocks from. malloc would do, but the
+ * heaps of its threads grow by a few KiB a system call, and each page is taken from the kernel by a
+ * fault of its own. Here pages are taken by sixteen, and a region is unmapped when it is empty.
+ * (Large pages would be cheaper still where they are at hand. Under a hypervisor that takes free
+ * ones back they cost six times as much as small ones: 12 µs for each 4 KiB, measured, against 2.)
  *
  * A region holds spans of one size.  Any thread may give back what another has taken.  Each
  * thread takes from one of a few arenas, which have a spin lock each.  Under AddressSanitizer a
@@ -21,7 +21,10 @@
 
 /* What a span of at least n bytes will hold: n rounded up to a power of two; n ≤ NL_SPAN_MAX. */
 size_t nl_span_size(size_t n);
-/* A span, on a cache line of its own, not zeroed; NULL when memory is out.  size is one of nl_span_size. */
+/*
+ * A span, on a cache line of its own, not zeroed; NULL when memory is out.  size is one of
+ * nl_span_size.
+ */
 void *nl_span_alloc(size_t size);
 void nl_span_free(void *p);
 

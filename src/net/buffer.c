@@ -21,7 +21,8 @@
 /* One counter would be a line that all workers write; threads are dealt out over several. */
 #define SHARDS 16
 static struct {
-    nl_alignas_line atomic_int_fast64_t bytes; /* relaxed throughout: a statistic, it publishes nothing */
+    /* Relaxed throughout: a statistic, it publishes nothing. */
+    nl_alignas_line atomic_int_fast64_t bytes;
 } shards[SHARDS];
 static atomic_uint next_shard;
 static _Thread_local unsigned my_shard; /* 1.. ; 0: none dealt yet */
@@ -49,9 +50,9 @@ void nl_blocks_init(void)
 {
 #ifdef __GLIBC__
     /*
-     * Blocks are freed in bursts, by collections of garbage, and wanted again at once.  By default glibc gives the
-     * top of the heap back from 128 KiB on and maps every longer block anew: with messages of 16 to 64 KiB
-     * page faults and brk took a quarter of the time.
+     * Blocks are freed in bursts, by collections of garbage, and wanted again at once. By default
+     * glibc gives the top of the heap back from 128 KiB on and maps every longer block anew: with
+     * messages of 16 to 64 KiB page faults and brk took a quarter of the time.
      */
     mallopt(M_TRIM_THRESHOLD, 16 << 20);
     mallopt(M_MMAP_THRESHOLD, 4 << 20);
@@ -97,7 +98,9 @@ void nl_block_unref(nl_block *b)
     }
 }
 
-/* Nobody else holds b: its bytes may be written.  Acquire pairs with the release in nl_block_unref. */
+/*
+ * Nobody else holds b: its bytes may be written.  Acquire pairs with the release in nl_block_unref.
+ */
 static bool sole_holder(nl_block *b)
 {
     return atomic_load_explicit(&b->refs, memory_order_acquire) == 1;
@@ -155,7 +158,8 @@ int nl_buf_append(nl_buf *b, const void *src, size_t n)
     nl_block *old = b->block;
     bool sole = old && sole_holder(old);
     if (sole && old->cap - b->off - b->len >= n) {
-        memcpy(old->data + b->off + b->len, src, n); /* src may lie before it in the same block: no overlap */
+        /* src may lie before it in the same block: no overlap. */
+        memcpy(old->data + b->off + b->len, src, n);
         b->len += (uint32_t)n;
         return 0;
     }

@@ -1,10 +1,12 @@
 /*
- * buffer.h - shared bytes: reference-counted blocks and the views (nl_buf) that scripts,
- * sockets and messages hold on them.
+ * buffer.h - shared bytes.
  *
- * A block's reference count is atomic; its bytes are written only by the one holder of a
- * view while nobody else holds the block (refs == 1), so bytes under other holders never
- * change.  A view itself belongs to one thread at a time.
+ * Purpose:   reference-counted blocks, and the views (nl_buf) that scripts, sockets and messages
+ *            hold on them.
+ * Threads:   a block's reference count is atomic; its bytes are written only by the one holder of
+ *            a view while nobody else holds the block (refs == 1), so bytes under other holders
+ *            never change. A view itself belongs to one thread at a time.
+ * Ownership: a view holds one reference to its block; the last one frees it.
  */
 #ifndef NL_BUFFER_H
 #define NL_BUFFER_H
@@ -25,7 +27,9 @@ typedef struct nl_buf {
     uint32_t off, len;
 } nl_buf;
 
-/* Once per process, before other threads: has malloc keep memory that blocks will soon want again. */
+/*
+ * Once per process, before other threads: has malloc keep memory that blocks will soon want again.
+ */
 void nl_blocks_init(void);
 /* A block with one reference and at least cap bytes, or NULL when memory is out. */
 nl_block *nl_block_new(size_t cap);
@@ -35,7 +39,10 @@ static inline nl_block *nl_block_ref(nl_block *b)
     atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
     return b;
 }
-/* Gives one reference back; the last one frees (release, then acquire before the free). NULL is harmless. */
+/*
+ * Gives one reference back; the last one frees (release, then acquire before the free). NULL is
+ * harmless.
+ */
 void nl_block_unref(nl_block *b);
 
 static inline nl_buf nl_buf_empty(void)
@@ -50,9 +57,15 @@ static inline const unsigned char *nl_buf_data(const nl_buf *b)
 nl_buf nl_buf_share(const nl_buf *b);
 /* Gives the view's reference up and empties it. */
 void nl_buf_release(nl_buf *b);
-/* 0 or -ENOMEM: sets at least cap bytes aside in all (capacity counts from the first byte of the view). */
+/*
+ * 0 or -ENOMEM: sets at least cap bytes aside in all (capacity counts from the first byte of the
+ * view).
+ */
 int nl_buf_reserve(nl_buf *b, size_t cap);
-/* Copies first if the block is shared.  0, or -ENOMEM with b unchanged.  src may point into b itself. */
+/*
+ * Copies first if the block is shared.  0, or -ENOMEM with b unchanged.  src may point into b
+ * itself.
+ */
 int nl_buf_append(nl_buf *b, const void *src, size_t n);
 /* The first n bytes as a view of their own; they leave b.  n is cut to b->len. */
 nl_buf nl_buf_split(nl_buf *b, size_t n);

@@ -1,101 +1,114 @@
 /*
- * chain.h - a socket's output: bytes waiting for the kernel, in order, gathered into as few
- * system calls as they fit in.
+ * chain.h - bytes waiting for the kernel, in order, gathered into as few system calls as they fit
+ * in.
  *
- * Many producers, one flusher at a time.  Short runs are copied into chunks of the chain's
- * own (head and payload side by side, one after the other), longer ones are kept as references
- * to shared blocks.  A spin lock guards the list for the few instructions of an append or of
- * collecting an iovec; the flushing flag says who writes, so that the lock is never held in a
- * system call: whoever sets it writes until the chain is empty or the kernel takes no more.
- * Functions without another note are called with the lock held.
- *
- * The flags are this file's only in that it declares them: tcp_write.c and linger.c use them, and the
- * protocol is told there.
+ * Purpose:   a list of segments. Short runs are copied into segments of the chain's own (head and
+ *            payload side by side, one after the other); longer ones are kept as views of shared
+ *            blocks.
+ * Threads:   none of its own: the caller's lock guards every function. nl_chain_put,
+ *            nl_chain_put_fresh and nl_chain_put_view take no memory, so that no lock is held over
+ *            a system call: what they need is made before, by nl_segment_new or nl_segment_try.
+ * Ownership: the chain owns its segments until nl_chain_advance or nl_chain_clear hands them over;
+ *            a segment owns a reference to the block of its view.
  */
 #ifndef NL_CHAIN_H
 #define NL_CHAIN_H
 
 #include <string.h>
 
-#include "base/spin.h"
 #include "net/buffer.h"
 #include "reactor/sock.h"
-#include "sched/msg.h"
-
-/* Somebody who wants to know when everything up to a position has been taken by the kernel. */
-typedef struct nl_wreq {
-    nl_msg msg;   /* posted to ctx with err set; dropped if ctx is gone */
-    uint64_t ctx; /* handle */
-    uint64_t pos;
-    int err; /* 0, or the (positive) error that ended the socket */
-    struct nl_wreq *next;
-} nl_wreq;
 
 /* Some bytes of its own, then perhaps a view of a block. */
-typedef struct nl_chunk {
-    struct nl_chunk *next;
+typedef struct nl_segment {
+    struct nl_segment *next;
     uint16_t cap, start, end; /* own bytes: data[start..end) of cap are still to go */
     uint16_t size;            /* of the allocation */
-    nl_buf view;              /* follows the own bytes; block NULL: none, and own bytes may still be added */
+    /* Follows the own bytes; block NULL: none, and own bytes may still be added. */
+    nl_buf view;
     unsigned char data[];
-} nl_chunk;
+} nl_segment;
 
 typedef struct nl_chain {
-    nl_spin lock;
-    bool flushing : 1; /* somebody writes, or, once the owner has closed, uses the descriptor otherwise */
-    bool again : 1;    /* an event came while flushing: the flusher looks once more before it stops */
-    bool blocked : 1;  /* the kernel took no more: the reactor's WRITE edge resumes */
-    bool dirty : 1;    /* on some worker's list of chains to flush */
-    bool wshared : 1;  /* others than the owner may write */
-    bool shut : 1;     /* closed by the owner: nothing is appended any more */
-    bool abort : 1;    /* the time for closing is over */
-    bool done : 1;     /* the descriptor is closed; flushing stays set */
-    uint16_t err;      /* sticky: the (positive) error that ended writing; nothing is appended any more */
-    uint16_t burst;    /* how much went last time, or some of that: a guess at how much will come */
-    nl_chunk *first, *last;
+    nl_segment *first, *last;
     uint64_t added, taken; /* byte positions since the start */
-    nl_wreq *wreqs;        /* the last one; they are a ring, its next is the first */
 } nl_chain;
 
-/* Payloads up to this are copied beside their head; longer ones are shared or put into a block of their own. */
+/*
+ * Payloads up to this are copied beside their head; longer ones are shared or put into a block of
+ * their own.
+ */
 #define NL_CHAIN_INLINE 1024
-
-/* No lock. */
-void nl_chain_init(nl_chain *c);
+/* The most that one nl_chain_iov gathers, unless a single entry is longer. */
+#define NL_CHAIN_GATHER (1u << 20)
+/* A burst, see nl_chain_room, is cut to this. */
+#define NL_CHAIN_BURST_MAX ((size_t)8 * 1024)
+/* Room in a segment for a head and a view: a broadcast makes many. */
+#define NL_SEGMENT_VIEW 4
 
 static inline uint64_t nl_chain_queued(const nl_chain *c)
 {
     return c->added - c->taken;
 }
 
-/* Appends head (0..4 bytes) and n <= NL_CHAIN_INLINE bytes, copied. */
-static inline void nl_chain_add_copy(nl_chain *c, const void *head, unsigned head_n, const void *p, size_t n);
-/* Appends head and a view, whose reference the chain takes over. */
-void nl_chain_add_buf(nl_chain *c, const void *head, unsigned head_n, nl_buf b);
 /*
- * Fills iov with the first bytes waiting, at most max entries and NL_CHAIN_GATHER bytes (or one entry);
- * returns how many.  The memory stays valid until nl_chain_advance or nl_chain_clear, which only
- * the flusher calls.
+ * --- Segments: without the lock, as memory may come from the system and go back to it ----------
+ */
+
+/* One with room for at least n bytes of its own. */
+nl_segment *nl_segment_new(size_t n);
+/*
+ * The same out of the calling thread's stock, which takes no lock and no system call; NULL if there
+ * is none.
+ */
+nl_segment *nl_segment_try(size_t n);
+/* Frees a list of them. NULL is harmless. */
+void nl_segments_free(nl_segment *list);
+
+/*
+ * --- Adding ------------------------------------------------------------------------------------
+ */
+
+/*
+ * Appends head (0..4 bytes) and n <= NL_CHAIN_INLINE bytes, copied. False: there is no room,
+ * nothing was done.
+ */
+static inline bool nl_chain_put(nl_chain *c, const void *head, unsigned head_n, const void *p, size_t n);
+/*
+ * Room that a segment for nl_chain_put_fresh must have, for n bytes. burst: how much went last
+ * time, a guess at how much will come: what is written the same way again leaves from one piece of
+ * memory.
+ */
+size_t nl_chain_room(const nl_chain *c, size_t n, size_t burst);
+/* As nl_chain_put; what finds no room goes into fresh. Returns fresh if it was not needed. */
+nl_segment *nl_chain_put_fresh(nl_chain *c, const void *head, unsigned head_n, const void *p, size_t n,
+                               nl_segment *fresh);
+/*
+ * Appends head and a view, whose reference the chain takes over. fresh has room for NL_SEGMENT_VIEW
+ * bytes; it is returned if it was not needed.
+ */
+nl_segment *nl_chain_put_view(nl_chain *c, const void *head, unsigned head_n, nl_buf view, nl_segment *fresh);
+
+/*
+ * --- Taking ------------------------------------------------------------------------------------
+ */
+
+/*
+ * Fills iov with the first bytes waiting, at most max entries and NL_CHAIN_GATHER bytes (or one
+ * entry); returns how many. The memory stays valid until nl_chain_advance or nl_chain_clear, which
+ * only one thread at a time calls.
  */
 int nl_chain_iov(nl_chain *c, nl_iov *iov, int max);
-#define NL_CHAIN_GATHER (1u << 20)
+/* n bytes were taken. Segments that are done are put in front of *done, for nl_segments_free. */
+void nl_chain_advance(nl_chain *c, size_t n, nl_segment **done);
+/* Empties the chain as if all was taken. */
+void nl_chain_clear(nl_chain *c, nl_segment **done);
+
 /*
- * n bytes were taken.  Returns the requests that are fulfilled thereby, in order; chunks that
- * are done are put in front of *done, for nl_chunks_free.
+ * --- The fast path ------------------------------------------------------------------------------
  */
-nl_wreq *nl_chain_advance(nl_chain *c, size_t n, nl_chunk **done);
-/* Empties the chain as if all was taken: the same results. */
-nl_wreq *nl_chain_clear(nl_chain *c, nl_chunk **done);
-/* Without the lock: freeing large memory is a system call. */
-void nl_chunks_free(nl_chunk *done);
-/* Asks to be told when all that is queued now is gone; false: it is already. */
-bool nl_chain_request(nl_chain *c, nl_wreq *r);
 
-/* --- The fast path ----------------------------------------------------------------------- */
-
-void nl_chain_add_copy_slow(nl_chain *c, const void *head, unsigned head_n, const void *p, size_t n);
-
-static inline void nl_chunk_put_head(nl_chunk *k, const void *head, unsigned n)
+static inline void nl_segment_put_head(nl_segment *k, const void *head, unsigned n)
 {
     unsigned char *to = k->data + k->end;
     switch (n) { /* lengths known to the compiler: no calls */
@@ -114,20 +127,20 @@ static inline void nl_chunk_put_head(nl_chunk *k, const void *head, unsigned n)
     k->end = (uint16_t)(k->end + n);
 }
 
-static inline void nl_chain_add_copy(nl_chain *c, const void *head, unsigned head_n, const void *p, size_t n)
+static inline bool nl_chain_put(nl_chain *c, const void *head, unsigned head_n, const void *p, size_t n)
 {
     nl_debug_assert(head_n <= 4 && n <= NL_CHAIN_INLINE, "longer runs are added as views");
-    nl_chunk *k = c->last;
+    nl_segment *k = c->last;
     if (nl_unlikely(!k || k->view.block || (size_t)(k->cap - k->end) < head_n + n)) {
-        nl_chain_add_copy_slow(c, head, head_n, p, n);
-        return;
+        return false;
     }
     c->added += head_n + n;
-    nl_chunk_put_head(k, head, head_n);
+    nl_segment_put_head(k, head, head_n);
     if (n) {
         memcpy(k->data + k->end, p, n);
         k->end = (uint16_t)(k->end + n);
     }
+    return true;
 }
 
 #endif

@@ -1,6 +1,10 @@
 /*
- * frame.h - length heads: 1, 2 or 4 bytes of either endian in front of a payload, the head
- * itself not counted.  Pure functions; any thread.
+ * frame.h - length heads.
+ *
+ * Purpose:   1, 2 or 4 bytes of either endian in front of a payload, which hold its length, the
+ *            head itself not counted.
+ * Threads:   pure functions; any thread.
+ * Ownership: none; the bytes are the caller's.
  */
 #ifndef NL_FRAME_H
 #define NL_FRAME_H

@@ -1,9 +1,9 @@
 /*
- * tcp.c - sockets: making them, their events, small questions.
+ * tcp.c - sockets: their life, events, small questions.
  *
  * The road of an event: reactor → io() → for input, the flags word and perhaps the embedded message
  * to the owner (nl_tcp_signal) → ready_run → ops->ready; for output, nl_tcp_flush right here;
- * for a socket that its owner has closed, nl_linger_pump.
+ * for a socket that its owner has closed, nl_linger_pump_unlocks.
  */
 #include "net/tcp_impl.h"
 
@@ -103,7 +103,10 @@ unsigned nl_tcp_signal(nl_tcp *s, unsigned bits)
 
 void nl_tcp_again(nl_tcp *s)
 {
-    /* acq_rel as in nl_tcp_signal; WANT stays: readiness that comes before the message is run finds POSTED. */
+    /*
+     * acq_rel as in nl_tcp_signal; WANT stays: readiness that comes before the message is run finds
+     * POSTED.
+     */
     if (!(atomic_fetch_or_explicit(&s->flags, NL_TCP_POSTED, memory_order_acq_rel) & NL_TCP_POSTED)) {
         post(s);
     }
@@ -142,30 +145,34 @@ static void io(uint64_t tag, unsigned events)
     if (!(events & (NL_EV_WRITE | NL_EV_HUP)) && !(old & NL_TCP_CLOSED)) {
         return;
     }
-    nl_chain *c = &s->chain;
-    nl_spin_lock(&c->lock);
-    if (c->flushing) {
+    nl_out *o = &s->out;
+    nl_spin_lock(&o->lock);
+    if (o->flushing) {
         /*
-         * The flusher may just have been told that there is no room, before there was, and may not yet have said
-         * so.  It looks at `again` in the step in which it would stop.
+         * The flusher may just have been told that there is no room, before there was, and may not
+         * yet have said so. It looks at `again` in the step in which it would stop.
          */
-        c->again = true;
-        nl_spin_unlock(&c->lock);
-    } else if (c->shut) {
-        nl_linger_pump(s);
-    } else if (c->blocked) {
-        c->blocked = false;
-        nl_tcp_flush(s);
+        o->again = true;
+        nl_spin_unlock(&o->lock);
+    } else if (o->shut) {
+        nl_linger_pump_unlocks(s);
+    } else if (o->blocked) {
+        o->blocked = false;
+        nl_tcp_flush_unlocks(s);
     } else {
-        nl_spin_unlock(&c->lock); /* epoll says WRITE with every event */
+        nl_spin_unlock(&o->lock); /* epoll says WRITE with every event */
     }
 }
 
-/* A message that has dirtied more sockets than this sends at the end of the dispatch: the next may add to them. */
+/*
+ * A message that has dirtied more sockets than this sends at the end of the dispatch: the next may
+ * add to them.
+ */
 #define FEW 4
 /*
- * What short messages of one dispatch have written leaves for so many sockets at a time: where the peers are on the same
- * machine, each send may wake one that then sleeps again at once, so sends that follow each other closely cost less.
+ * What short messages of one dispatch have written leaves for so many sockets at a time: where the
+ * peers are on the same machine, each send may wake one that then sleeps again at once, so sends
+ * that follow each other closely cost less.
  */
 #define TOGETHER 8
 #define SHORT_NS 50000
@@ -185,7 +192,8 @@ static void flush(int worker, bool end)
         nl_tcp_flush_dirty(w);
         nl_tcp_vacate(w);
         if (w->dirty_first) {
-            nl_sched_want_flush(); /* sockets that have had their share: a worker does not sleep before this call */
+            /* Sockets that have had their share: a worker does not sleep before this call. */
+            nl_sched_want_flush();
         }
     }
 }
@@ -195,12 +203,14 @@ int nl_tcp_init(void)
     nl_blocks_init();
     nl_tcp_table = nl_slots_new();
     nl_tcp_workers = nl_calloc_aligned((size_t)nl_sched_workers() * sizeof(nl_tcp_worker));
+    nl_listeners_init();
     nl_linger_init();
     nl_sched_set_hooks(&(nl_sched_hooks){
         .io = io,
         .flush = flush,
         .holding = nl_linger_holding,
         .hurry = nl_linger_hurry,
+        .abandon = nl_linger_abandon,
     });
     return 0;
 }
@@ -208,10 +218,12 @@ int nl_tcp_init(void)
 void nl_tcp_fini(void)
 {
     nl_linger_fini();
+    nl_listeners_fini();
     for (int i = 0; i < nl_sched_workers(); i++) {
         nl_tcp_worker *w = &nl_tcp_workers[i];
         nl_tcp_flush_dirty(w);
-        nl_block_unref(w->handed);
+        nl_block_unref(w->spent_block);
+        nl_free(w->scratch);
     }
     nl_free_aligned(nl_tcp_workers);
     nl_tcp_workers = NULL;
@@ -233,7 +245,9 @@ static void keep_peer(nl_tcp *s, const nl_addr *a)
     }
 }
 
-/* The connect has succeeded.  The system may know better where it went: 0.0.0.0 leads to 127.0.0.1. */
+/*
+ * The connect has succeeded.  The system may know better where it went: 0.0.0.0 leads to 127.0.0.1.
+ */
 static void learn_peer(nl_tcp *s)
 {
     nl_addr a;
@@ -242,9 +256,8 @@ static void learn_peer(nl_tcp *s)
     }
 }
 
-/* A socket around fd, watched.  peer: its other end, NULL: it has none.  On an error fd is still the caller's. */
-static int make(nl_tcp **out, nl_fd fd, uint8_t kind, unsigned flags, uint64_t owner, int home,
-                const nl_tcp_ops *ops, const nl_addr *peer)
+int nl_tcp_new(nl_tcp **out, nl_fd fd, uint8_t kind, unsigned flags, uint64_t owner, int home,
+               const nl_tcp_ops *ops, const nl_addr *peer)
 {
     nl_tcp *s = nl_pool_alloc(sizeof(*s));
     memset(s, 0, sizeof(*s));
@@ -256,11 +269,17 @@ static int make(nl_tcp **out, nl_fd fd, uint8_t kind, unsigned flags, uint64_t o
     atomic_init(&s->flags, flags);
     atomic_init(&s->refs, 1);
     s->write_queue_max = NL_TCP_WRITE_QUEUE_MAX;
-    nl_chain_init(&s->chain);
+    nl_out_init(&s->out);
+    if (kind == NL_TCP_KIND_LISTENER) {
+        nl_list_init(&s->u.due.node);
+    }
     if (peer) {
         keep_peer(s, peer);
     }
-    /* From here on events and writers of other contexts may find it, though nobody knows its id yet. */
+    /*
+     * From here on events and writers of other contexts may find it, though nobody knows its id
+     * yet.
+     */
     int err = nl_slots_insert(nl_tcp_table, &s->slot);
     if (err) {
         free_socket(s);
@@ -276,36 +295,23 @@ static int make(nl_tcp **out, nl_fd fd, uint8_t kind, unsigned flags, uint64_t o
     return 0;
 }
 
-int nl_tcp_listen(nl_tcp **out, nl_ctx *owner, const nl_tcp_ops *ops, const nl_addr *a,
-                  const struct nl_listen_opts *o)
-{
-    nl_fd fd;
-    *out = NULL;
-    int err = nl_sock_listen(&fd, a, o);
-    if (err) {
-        return err;
-    }
-    err = make(out, fd, NL_TCP_KIND_LISTENER, 0, owner->slot.id, nl_ctx_home(owner), ops, NULL);
-    if (err) {
-        nl_sock_close(fd);
-    }
-    return err;
-}
-
 int nl_tcp_connect(nl_tcp **out, nl_ctx *owner, const nl_tcp_ops *ops, const nl_addr *a)
 {
     nl_fd fd;
     *out = NULL;
-    int result = nl_sock_connect(&fd, a);
+    int result;
+    do {
+        result = nl_sock_connect(&fd, a);
+    } while (nl_linger_freed(result));
     if (result && result != -EINPROGRESS) {
         return result;
     }
     /*
-     * Attached after the connect has begun: a socket that has not would report a hang-up.  An outcome that
-     * came first is not lost, attaching reports what is ready by then.
+     * Attached after the connect has begun: a socket that has not would report a hang-up. An
+     * outcome that came first is not lost, attaching reports what is ready by then.
      */
     unsigned flags = result ? NL_TCP_CONNECTING | NL_TCP_WANT : 0u;
-    int err = make(out, fd, NL_TCP_KIND_CONN, flags, owner->slot.id, nl_ctx_home(owner), ops, a);
+    int err = nl_tcp_new(out, fd, NL_TCP_KIND_CONN, flags, owner->slot.id, nl_ctx_home(owner), ops, a);
     if (err) {
         nl_sock_close(fd);
         return err;
@@ -343,81 +349,26 @@ int nl_tcp_connect_result(nl_tcp *s)
     return err;
 }
 
-/* Failures of one connection, not of the listener: it was gone before we came, or a filter forbids it. */
-static bool only_this_one(int err)
-{
-    switch (-err) {
-    case ECONNABORTED:
-    case EPROTO:
-    case EPERM:
-    case EINTR:
-    case ENETDOWN:
-    case ENETUNREACH:
-    case EHOSTUNREACH:
-    case ETIMEDOUT:
-    case ECONNRESET:
-        return true;
-    default:
-        return false;
-    }
-}
-
-int nl_tcp_accept(nl_tcp **out, nl_tcp *listener, const nl_tcp_ops *ops)
-{
-    nl_tcp *l = listener;
-    *out = NULL;
-    int err;
-    for (int tries = 0;;) {
-        if (!l->more) {
-            if (nl_tcp_want(l, NL_TCP_READ)) {
-                return NL_AGAIN;
-            }
-            l->more = true;
-        }
-        nl_fd fd;
-        nl_addr peer;
-        err = nl_sock_accept(&fd, l->fd, &peer);
-        if (err == 0) {
-            err = make(out, fd, NL_TCP_KIND_CONN, 0, l->owner, l->home, ops, &peer);
-            if (err == 0) {
-                return 0;
-            }
-            nl_sock_close(fd);
-            break;
-        }
-        if (err == NL_AGAIN) {
-            l->more = false;
-            err = nl_reactor_arm_read(nl_tcp_reactor(l), l->fd, l->slot.id);
-            if (err) {
-                break;
-            }
-        } else if (!only_this_one(err) || ++tries >= 16) {
-            break;
-        }
-    }
-    /* Descriptors or memory are out, as a rule: asking again at once would only burn the processor. */
-    l->more = false;
-    nl_linger_pause(l);
-    return err;
-}
-
 /* --- Closing ------------------------------------------------------------------------------- */
 
 void nl_tcp_close(nl_tcp *s)
 {
     /*
-     * For the message, given up in returned().  Counted first: when the owner has left its table, the io hook of another
-     * worker drops the message itself, perhaps right after the next step.
+     * For the message, given up in returned(). Counted first: when the owner has left its table,
+     * the io hook of another worker drops the message itself, perhaps right after the next step.
      */
     atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
     unsigned old = atomic_fetch_or_explicit(&s->flags, NL_TCP_CLOSED, memory_order_acq_rel);
     if (!(old & NL_TCP_POSTED)) {
-        atomic_fetch_sub_explicit(&s->refs, 1, memory_order_relaxed); /* the owner's is still there */
+        /* The owner's is still there. */
+        atomic_fetch_sub_explicit(&s->refs, 1, memory_order_relaxed);
     }
-    bool unread = s->kind == NL_TCP_KIND_CONN && nl_tcp_drop_input(s);
-    nl_spin_lock(&s->chain.lock);
-    s->chain.abort = (old & NL_TCP_CONNECTING) != 0; /* nothing can be on its way */
-    nl_linger_begin(s, unread);
+    if (s->kind == NL_TCP_KIND_CONN) {
+        nl_tcp_drop_input(s);
+    }
+    nl_spin_lock(&s->out.lock);
+    s->out.cut = (old & NL_TCP_CONNECTING) != 0; /* nothing can be on its way */
+    nl_linger_begin_unlocks(s);
 }
 
 /* --- Small questions ----------------------------------------------------------------------- */
@@ -453,6 +404,14 @@ uint64_t nl_tcp_owner(uint64_t id)
     return s && !(atomic_load_explicit(&s->flags, memory_order_relaxed) & NL_TCP_CLOSED) ? s->owner : 0;
 }
 
+nl_tcp *nl_tcp_own(uint64_t id, uint64_t owner, const nl_tcp_ops *ops)
+{
+    nl_tcp *s = nl_tcp_find(id);
+    bool own = s && s->owner == owner && s->kind == NL_TCP_KIND_CONN && s->msg.ops == &ops->msg &&
+               !(atomic_load_explicit(&s->flags, memory_order_relaxed) & NL_TCP_CLOSED);
+    return own ? s : NULL;
+}
+
 nl_frame_opt *nl_tcp_read_opt(nl_tcp *s)
 {
     return &s->u.in.opt;
@@ -470,23 +429,23 @@ uint64_t nl_tcp_write_queue_max(nl_tcp *s)
 
 void nl_tcp_set_write_queue_max(nl_tcp *s, uint64_t bytes)
 {
-    nl_spin_lock(&s->chain.lock); /* writers of other contexts read it */
+    nl_spin_lock(&s->out.lock); /* writers of other contexts read it */
     s->write_queue_max = bytes;
-    nl_spin_unlock(&s->chain.lock);
+    nl_spin_unlock(&s->out.lock);
 }
 
 void nl_tcp_set_wshared(nl_tcp *s, bool on)
 {
-    nl_spin_lock(&s->chain.lock); /* publishes the write options with it */
-    s->chain.wshared = on;
-    nl_spin_unlock(&s->chain.lock);
+    nl_spin_lock(&s->out.lock); /* publishes the write options with it */
+    s->out.wshared = on;
+    nl_spin_unlock(&s->out.lock);
 }
 
 bool nl_tcp_wshared(nl_tcp *s)
 {
-    nl_spin_lock(&s->chain.lock); /* the bits beside it are not the owner's */
-    bool on = s->chain.wshared;
-    nl_spin_unlock(&s->chain.lock);
+    nl_spin_lock(&s->out.lock); /* the bits beside it are not the owner's */
+    bool on = s->out.wshared;
+    nl_spin_unlock(&s->out.lock);
     return on;
 }
 

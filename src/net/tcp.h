@@ -1,31 +1,31 @@
 /*
- * tcp.h - stream sockets (TCP, Unix): listeners, connections, framing, output.
+ * tcp.h - stream sockets (TCP, Unix).
  *
- * A socket belongs to one context (its owner), on whose turns everything here is called,
- * except nl_tcp_write_shared.  Its events come from the reactor of the owner's home worker: a READ
- * or connect event posts the socket's embedded message to the owner, whose turn then calls
- * ops->ready; a WRITE event resumes the output chain on the harvesting worker without
- * waking the owner.
+ * Purpose:   listeners, connections, framing, output. All functions return 0 (or what they say) or
+ *            a negated error number.
+ * Threads:   a socket belongs to one context, its owner, on whose turns everything here is called,
+ *            except nl_tcp_write_shared and nl_tcp_refuse.
+ * Ownership: from nl_tcp_close on the pointer is dead for the owner. Others know a socket by its id
+ *            only; what they look up stays readable until the end of their dispatch (qsbr.h).
  *
- * `ready` is called once for each time a function said that it will be (NL_AGAIN, -EINPROGRESS), perhaps
- * for nothing: whoever was told NL_AGAIN and called again tries again.  A caller that stops before NL_AGAIN is
- * not called, and goes on when it likes.
+ * Events come from the reactor of the owner's home worker: a READ or connect event posts the
+ * socket's embedded message to the owner, whose turn then calls ops->ready; a WRITE event resumes
+ * the output on the worker that got the event, without waking the owner.
  *
- * Memory: from nl_tcp_close on the pointer is dead for the owner.  Others know a socket by its id only;
- * what they look up stays readable until the end of their dispatch (qsbr.h).
+ * `ready` is called once for each time a function said that it will be (NL_AGAIN, -EINPROGRESS),
+ * perhaps for nothing. A caller that stops
+ * before NL_AGAIN is not called, and goes on when it likes.
  *
  * Reading: input is received into the worker's scratch memory and handed out from there;
  * what is left when the scratch is wanted for another socket or the dispatch ends is kept
  * with the socket.  Nothing is received while nobody asks for it.
- *
- * All functions return 0 (or what they say) or a negated error number.
  */
 #ifndef NL_TCP_H
 #define NL_TCP_H
 
 #include "net/buffer.h"
-#include "net/chain.h"
 #include "net/frame.h"
+#include "net/out.h"
 #include "reactor/sock.h"
 #include "sched/sched.h"
 
@@ -33,7 +33,10 @@ typedef struct nl_tcp nl_tcp;
 
 typedef struct nl_tcp_ops {
     nl_msg_ops msg; /* of the message that brings the event to the owner; tcp.c */
-    /* On the owner's turn: something may be readable / acceptable, or the connect has an outcome.  May be spurious. */
+    /*
+     * On the owner's turn: something may be readable / acceptable, or the connect has an outcome.
+     * May be spurious.
+     */
     void (*ready)(nl_ctx *owner, nl_tcp *s);
 } nl_tcp_ops;
 /* static const nl_tcp_ops my_ops = NL_TCP_OPS(my_ready); */
@@ -44,20 +47,31 @@ typedef struct nl_tcp_ops {
 void nl_tcp_ready_run(nl_ctx *owner, nl_msg *m);
 void nl_tcp_ready_drop(nl_msg *m);
 
-/* Once per process, after nl_sched_init: installs the io and flush hooks.  nl_tcp_fini after nl_sched_run, before nl_sched_fini. */
+/*
+ * Once per process, after nl_sched_init: installs the io and flush hooks.  nl_tcp_fini after
+ * nl_sched_run, before nl_sched_fini.
+ */
 int nl_tcp_init(void);
 void nl_tcp_fini(void);
 
 /* Runs in the current context's turn, as its owner. */
 int nl_tcp_listen(nl_tcp **out, nl_ctx *owner, const nl_tcp_ops *ops, const nl_addr *a,
                   const struct nl_listen_opts *o);
-/* One waiting connection, or NL_AGAIN (then ready will be called).  -EMFILE and the like leave the listener usable:
- * the runtime tries again after 100 ms (ready is called). */
+/*
+ * One waiting connection, or NL_AGAIN (then ready will be called). -EMFILE and the like leave the
+ * listener usable: the runtime tries again after 100 ms (ready is called).
+ */
 int nl_tcp_accept(nl_tcp **out, nl_tcp *listener, const nl_tcp_ops *ops);
-/* 0 connected, -EINPROGRESS (ready will be called; ask nl_tcp_connect_result), or -errno (*out NULL). */
+/*
+ * 0 connected, -EINPROGRESS (ready will be called; ask nl_tcp_connect_result), or -errno (*out
+ * NULL).
+ */
 int nl_tcp_connect(nl_tcp **out, nl_ctx *owner, const nl_tcp_ops *ops, const nl_addr *a);
 int nl_tcp_connect_result(nl_tcp *s);
-/* Has ready called in a later turn, behind what waits in the owner's mailbox, whether or not anything has happened. */
+/*
+ * Has ready called in a later turn, behind what waits in the owner's mailbox, whether or not
+ * anything has happened.
+ */
 void nl_tcp_again(nl_tcp *s);
 
 /* What ready leads to from now on. */
@@ -69,10 +83,10 @@ uint64_t nl_tcp_id(const nl_tcp *s);
 bool nl_tcp_is_listener(const nl_tcp *s);
 
 /*
- * Next piece of input: one frame's payload, or without framing all that has arrived (≥ 1
- * byte).  1: *data, *len are valid until the next one asks for input on this worker or the
- * end of the turn, whichever is first, also if the socket is closed; the caller copies.  NL_AGAIN: nothing yet, ready
- * will be called.  -NL_EEOF, -NL_ETCPREADOVERFLOW, -ECONNRESET…: sticky.
+ * Next piece of input: one frame's payload, or without framing all that has arrived (≥ 1 byte). 1:
+ * *data, *len are valid until the next one asks for input on this worker or the end of the turn,
+ * whichever is first, also if the socket is closed; the caller copies. NL_AGAIN: nothing yet, ready
+ * will be called. -NL_EEOF, -NL_ETCPREADOVERFLOW, -ECONNRESET…: sticky.
  */
 int nl_tcp_read(nl_tcp *s, const unsigned char **data, uint32_t *len);
 /*
@@ -82,9 +96,13 @@ int nl_tcp_read(nl_tcp *s, const unsigned char **data, uint32_t *len);
 #define NL_TCP_BLOCK_MIN 1024
 int nl_tcp_read_buf(nl_tcp *s, const unsigned char **data, uint32_t *len, nl_buf *out);
 
-/* Options; the setter checks nothing (lib_tcp does).  Reading ones hold for all bytes not yet handed out. */
+/*
+ * Options; the setter checks nothing (lib_tcp does).  Reading ones hold for all bytes not yet
+ * handed out.
+ */
 nl_frame_opt *nl_tcp_read_opt(nl_tcp *s);
-nl_frame_opt *nl_tcp_write_opt(nl_tcp *s); /* under no lock: constant once the socket is write-shared */
+/* Under no lock: constant once the socket is write-shared. */
+nl_frame_opt *nl_tcp_write_opt(nl_tcp *s);
 uint64_t nl_tcp_write_queue_max(nl_tcp *s);
 void nl_tcp_set_write_queue_max(nl_tcp *s, uint64_t bytes);
 #define NL_TCP_WRITE_QUEUE_MAX (64u << 20)
@@ -103,10 +121,18 @@ int nl_tcp_write(nl_tcp *s, const void *p, size_t n, const nl_buf *buf, nl_wreq 
  */
 int nl_tcp_write_shared(uint64_t id, uint64_t caller, const void *p, size_t n, const nl_buf *buf,
                         nl_wreq *req);
+/*
+ * A write of req->ctx to that socket was refused with err (negated): req is told of it behind those
+ * written before, and is taken over. False: the socket has posted all it had to tell this context,
+ * the caller tells of this one.
+ */
+bool nl_tcp_refuse(uint64_t id, nl_wreq *req, int err);
 void nl_tcp_set_wshared(nl_tcp *s, bool on);
 bool nl_tcp_wshared(nl_tcp *s);
 /* Owner's handle of a live socket, or 0. */
 uint64_t nl_tcp_owner(uint64_t id);
+/* The live connection that an id names, if it has these ops and this owner, who calls; else NULL. */
+nl_tcp *nl_tcp_own(uint64_t id, uint64_t owner, const nl_tcp_ops *ops);
 
 int nl_tcp_nodelay(nl_tcp *s, bool on);
 int nl_tcp_local(nl_tcp *s, nl_addr *out);
@@ -114,12 +140,10 @@ int nl_tcp_local(nl_tcp *s, nl_addr *out);
 int nl_tcp_remote(nl_tcp *s, nl_addr *out);
 
 /*
- * Ends the owner's use of s (the pointer is dead for the caller).  What was written is sent in
- * the background, for at most NL_TCP_LINGER_NS (NL_TCP_LINGER_EXIT_NS after nl_shutdown_request); the process does not
- * end before.  Then the stream is shut down for writing, and the descriptor closed when the peer has
- * ended too, within the same limit: input that nobody reads would make the kernel reset the
- * connection and destroy output that the peer has not seen yet.  Requests of output that did not leave
- * end with ETCPSCLOSED.
+ * Ends the owner's use of s (the pointer is dead for the caller). What was written is sent in the
+ * background, as long as the kernel takes some of it every NL_TCP_LINGER_NS; after nl_shutdown_request
+ * for at most NL_TCP_LINGER_EXIT_NS. When that is over, or where descriptors run out, the rest is
+ * dropped, its requests end with ETCPSCLOSED, and the stream ends in a reset. See linger.c.
  */
 void nl_tcp_close(nl_tcp *s);
 #define NL_TCP_LINGER_NS ((int64_t)5000000000)

@@ -1,12 +1,12 @@
 /*
  * tcp_read.c - input: from the kernel into the worker's scratch, frames handed out in place.
  *
- * At every moment a socket's input that was received and not handed out, its window, stands in
- * one place: in the scratch of the worker that runs the owner (w->reader says whose it is), or in
- * a block of the socket's own (s->u.in.kept).  It moves from the scratch to a block when another socket
- * wants the scratch and when the dispatch ends; back, when more is received behind an
- * incomplete frame, which is short then.  A long frame is received behind its beginning in the
- * block, and no further than to its end, so that the block can be handed out as it is.  Without
+ * At every moment a socket's input that was received and not handed out, its window, stands in one
+ * place: in the scratch of the worker that runs the owner (w->reader says whose it is), or in a
+ * block of the socket's own (s->u.in.window). It moves from the scratch to a block when another
+ * socket wants the scratch and when the dispatch ends; back, when more is received behind an
+ * incomplete frame, which is short then. A long frame is received behind its beginning in the
+ * block, and no further than to its end, so that the block can be handed out as it is. Without
  * framing, what comes after a long run of bytes is received into a block, too.
  *
  * The block grows with what has arrived, at most to twice as much, whatever length
@@ -14,15 +14,20 @@
  */
 #include "net/tcp_impl.h"
 
+#include "base/alloc.h"
+
 #include <string.h>
 
 /* Frames from this length on, head included, are received into a block of their own. */
 #define DIRECT_MIN (16u * 1024)
 #define GROW_MIN 4096u
-/* A run of bytes without framing: when one was at least so long, the next is received into a block of its own, too. */
+/*
+ * A run of bytes without framing: when one was at least so long, the next is received into a block
+ * of its own, too.
+ */
 #define RUN_LONG (16u * 1024)
-#define RUN_MAX                                                                                              \
-    ((size_t)64 * 1024 + 64) /* a bit more than round sizes: a short count says that nothing is left */
+/* A bit more than round sizes: a short count says that nothing is left. */
+#define RUN_MAX ((size_t)64 * 1024 + 64)
 
 /* --- The window ---------------------------------------------------------------------------- */
 
@@ -34,46 +39,45 @@ static void vacate_scratch(nl_tcp_worker *w)
         return;
     }
     w->reader = NULL;
-    s->u.in.kept.block = nl_block_new(w->len);
-    if (!s->u.in.kept.block) {
+    s->u.in.window.block = nl_block_new(w->len);
+    if (!s->u.in.window.block) {
         s->rerr = ENOMEM;
         return;
     }
-    memcpy(s->u.in.kept.block->data, w->scratch + w->off, w->len);
-    s->u.in.kept.off = 0;
-    s->u.in.kept.len = w->len;
+    memcpy(s->u.in.window.block->data, w->scratch + w->off, w->len);
+    s->u.in.window.off = 0;
+    s->u.in.window.len = w->len;
 }
 
-static void free_handed(nl_tcp_worker *w)
+static void free_spent(nl_tcp_worker *w)
 {
-    if (w->handed) {
-        nl_block_unref(w->handed);
-        w->handed = NULL;
+    if (w->spent_block) {
+        nl_block_unref(w->spent_block);
+        w->spent_block = NULL;
     }
 }
 
 void nl_tcp_vacate(nl_tcp_worker *w)
 {
     vacate_scratch(w);
-    free_handed(w);
+    free_spent(w);
 }
 
-bool nl_tcp_drop_input(nl_tcp *s)
+void nl_tcp_drop_input(nl_tcp *s)
 {
     nl_tcp_worker *w = nl_tcp_self();
     if (w->reader == s) {
         w->reader = NULL;
-        return true;
+        return;
     }
-    nl_block *b = s->u.in.kept.block;
-    if (b && b == w->lent && !w->handed) {
-        w->handed = b;
+    nl_block *b = s->u.in.window.block;
+    if (b && b == w->shown_block && !w->spent_block) {
+        w->spent_block = b;
         nl_sched_want_flush(); /* frees it */
     } else {
         nl_block_unref(b);
     }
-    s->u.in.kept = nl_buf_empty();
-    return b;
+    s->u.in.window = nl_buf_empty();
 }
 
 static const unsigned char *window(const nl_tcp_worker *w, const nl_tcp *s, uint32_t *n)
@@ -82,11 +86,14 @@ static const unsigned char *window(const nl_tcp_worker *w, const nl_tcp *s, uint
         *n = w->len;
         return w->scratch + w->off;
     }
-    *n = s->u.in.kept.len;
-    return s->u.in.kept.block ? s->u.in.kept.block->data + s->u.in.kept.off : NULL;
+    *n = s->u.in.window.len;
+    return s->u.in.window.block ? s->u.in.window.block->data + s->u.in.window.off : NULL;
 }
 
-/* The first n bytes of the window are done with.  They stay readable until the next call for any socket. */
+/*
+ * The first n bytes of the window are done with.  They stay readable until the next call for any
+ * socket.
+ */
 static void consume(nl_tcp_worker *w, nl_tcp *s, uint32_t n)
 {
     if (w->reader == s) {
@@ -97,11 +104,11 @@ static void consume(nl_tcp_worker *w, nl_tcp *s, uint32_t n)
         }
         return;
     }
-    s->u.in.kept.off += n;
-    s->u.in.kept.len -= n;
-    if (s->u.in.kept.len == 0) {
-        w->handed = s->u.in.kept.block;
-        s->u.in.kept.block = NULL;
+    s->u.in.window.off += n;
+    s->u.in.window.len -= n;
+    if (s->u.in.window.len == 0) {
+        w->spent_block = s->u.in.window.block;
+        s->u.in.window.block = NULL;
         nl_sched_want_flush(); /* frees it */
     }
 }
@@ -117,14 +124,14 @@ static int fail(nl_tcp *s, int err)
 }
 
 /*
- * The stream has ended in order, as far as the kernel tells the reader.  If a write was told of a reset before, the
- * kernel has forgotten it by now, and this is not an end in order.
+ * The stream has ended in order, as far as the kernel tells the reader. If a write was told of a
+ * reset before, the kernel has forgotten it by now, and this is not an end in order.
  */
 static int end_of_stream(nl_tcp *s)
 {
-    nl_spin_lock(&s->chain.lock);
-    int err = s->chain.err;
-    nl_spin_unlock(&s->chain.lock);
+    nl_spin_lock(&s->out.lock);
+    int err = s->out.err;
+    nl_spin_unlock(&s->out.lock);
     return fail(s, err && err != EPIPE ? err : NL_EEOF);
 }
 
@@ -132,19 +139,19 @@ static int end_of_stream(nl_tcp *s)
 static unsigned char *room_in_scratch(nl_tcp_worker *w, nl_tcp *s, uint32_t *room)
 {
     if (!w->scratch) {
-        w->scratch = nl_worker_scratch();
+        w->scratch = nl_malloc(NL_SCRATCH_SIZE);
     }
     unsigned char *scratch = w->scratch;
     if (w->reader != s) {
         vacate_scratch(w);
         w->reader = s;
         w->off = 0;
-        w->len = s->u.in.kept.len;
-        if (s->u.in.kept.block) {
-            memcpy(scratch, s->u.in.kept.block->data + s->u.in.kept.off, s->u.in.kept.len);
-            nl_block_unref(s->u.in.kept.block);
-            s->u.in.kept.block = NULL;
-            s->u.in.kept.len = 0;
+        w->len = s->u.in.window.len;
+        if (s->u.in.window.block) {
+            memcpy(scratch, s->u.in.window.block->data + s->u.in.window.off, s->u.in.window.len);
+            nl_block_unref(s->u.in.window.block);
+            s->u.in.window.block = NULL;
+            s->u.in.window.len = 0;
         }
         nl_sched_want_flush(); /* vacates */
     } else if (w->off) {
@@ -164,27 +171,27 @@ static unsigned char *room_in_block(nl_tcp_worker *w, nl_tcp *s, uint32_t total,
     uint32_t grow = n < GROW_MIN ? GROW_MIN : n;
     grow = grow < missing ? grow : missing;
     if (w->reader == s ||
-        s->u.in.kept.block->cap - s->u.in.kept.off - n < (grow < GROW_MIN ? grow : GROW_MIN)) {
+        s->u.in.window.block->cap - s->u.in.window.off - n < (grow < GROW_MIN ? grow : GROW_MIN)) {
         nl_block *b = nl_block_new((size_t)n + grow);
         if (!b) {
             return NULL;
         }
         memcpy(b->data, p, n);
         nl_tcp_drop_input(s);
-        s->u.in.kept.block = b;
-        s->u.in.kept.off = 0;
-        s->u.in.kept.len = n;
+        s->u.in.window.block = b;
+        s->u.in.window.off = 0;
+        s->u.in.window.len = n;
     }
-    uint32_t free_bytes = s->u.in.kept.block->cap - s->u.in.kept.off - n;
+    uint32_t free_bytes = s->u.in.window.block->cap - s->u.in.window.off - n;
     *room = free_bytes < missing ? free_bytes : missing;
-    return s->u.in.kept.block->data + s->u.in.kept.off + n;
+    return s->u.in.window.block->data + s->u.in.window.off + n;
 }
 
 /* Room in a fresh block for a run of bytes.  NULL: no memory. */
 static unsigned char *room_for_run(nl_tcp *s, uint32_t *room)
 {
     nl_block *b = nl_block_new(RUN_MAX);
-    s->u.in.kept = (nl_buf){b, 0, 0};
+    s->u.in.window = (nl_buf){b, 0, 0};
     *room = b ? b->cap : 0;
     return b ? b->data : NULL;
 }
@@ -194,7 +201,7 @@ static unsigned char *room_for(nl_tcp_worker *w, nl_tcp *s, uint32_t total, uint
     if (total >= DIRECT_MIN) {
         return room_in_block(w, s, total, room);
     }
-    if (s->bulk && s->u.in.opt.head_bytes == 0 && w->reader != s && !s->u.in.kept.block) {
+    if (s->bulk && s->u.in.opt.head_bytes == 0 && w->reader != s && !s->u.in.window.block) {
         return room_for_run(s, room);
     }
     return room_in_scratch(w, s, room);
@@ -203,7 +210,7 @@ static unsigned char *room_for(nl_tcp_worker *w, nl_tcp *s, uint32_t total, uint
 /* The kernel has nothing more, or a short count has said so. */
 static int drained(nl_tcp *s)
 {
-    s->more = false;
+    s->maybe_readable = false;
     return nl_reactor_arm_read(nl_tcp_reactor(s), s->fd, s->slot.id);
 }
 
@@ -214,11 +221,11 @@ static int drained(nl_tcp *s)
 static int receive(nl_tcp_worker *w, nl_tcp *s, uint32_t total)
 {
     for (;;) {
-        if (!s->more) {
+        if (!s->maybe_readable) {
             if (nl_tcp_want(s, NL_TCP_READ)) {
                 return NL_AGAIN;
             }
-            s->more = true;
+            s->maybe_readable = true;
         }
         uint32_t room;
         unsigned char *to = room_for(w, s, total, &room);
@@ -238,17 +245,18 @@ static int receive(nl_tcp_worker *w, nl_tcp *s, uint32_t total)
                 w->reader = NULL;
             }
         } else {
-            s->u.in.kept.len += got;
-            if (s->u.in.kept.len == 0) {
+            s->u.in.window.len += got;
+            if (s->u.in.window.len == 0) {
                 nl_tcp_drop_input(s);
             }
         }
         if (n > 0) {
             nl_ctx_charge(nl_ctx_current(), 0, (unsigned)n);
             /*
-             * A short count from a stream means that nothing was left (epoll(7) says so), so one call is saved; the
-             * next arrival is a new edge.  Except the end of the stream: it may have come with the same
-             * edge, and is asked for.  HUP says so; relaxed: if it is set later, so is READ.
+             * A short count from a stream means that nothing was left (epoll(7) says so), so one
+             * call is saved; the next arrival is a new edge. Except the end of the stream: it may
+             * have come with the same edge, and is asked for. HUP says so; relaxed: if it is set
+             * later, so is READ.
              */
             if (got < room && !(atomic_load_explicit(&s->flags, memory_order_relaxed) & NL_TCP_HUP)) {
                 int err = drained(s);
@@ -274,8 +282,8 @@ static int receive(nl_tcp_worker *w, nl_tcp *s, uint32_t total)
 /* --- Handing out --------------------------------------------------------------------------- */
 
 /*
- * The window's bytes [skip, skip + n) are the next piece: as a block where the caller takes one and it pays, else in
- * place.  1, or -ENOMEM (nothing is handed out).
+ * The window's bytes [skip, skip + n) are the next piece: as a block where the caller takes one and
+ * it pays, else in place. 1, or -ENOMEM (nothing is handed out).
  */
 static int hand_out(nl_tcp_worker *w, nl_tcp *s, const unsigned char *p, uint32_t skip, uint32_t n,
                     const unsigned char **data, uint32_t *len, nl_buf *out)
@@ -284,14 +292,14 @@ static int hand_out(nl_tcp_worker *w, nl_tcp *s, const unsigned char *p, uint32_
     *len = n;
     if (!out || n <= NL_TCP_BLOCK_MIN) {
         consume(w, s, skip + n);
-        w->lent = w->reader == s ? NULL : s->u.in.kept.block;
+        w->shown_block = w->reader == s ? NULL : s->u.in.window.block;
         return 1;
     }
     *data = NULL;
-    if (w->reader != s && s->u.in.kept.len == skip + n && s->u.in.kept.block->cap / 2 <= n) {
-        *out = (nl_buf){s->u.in.kept.block, s->u.in.kept.off + skip, n};
-        s->u.in.kept.block = NULL;
-        s->u.in.kept.len = 0;
+    if (w->reader != s && s->u.in.window.len == skip + n && s->u.in.window.block->cap / 2 <= n) {
+        *out = (nl_buf){s->u.in.window.block, s->u.in.window.off + skip, n};
+        s->u.in.window.block = NULL;
+        s->u.in.window.len = 0;
         return 1;
     }
     nl_block *b = nl_block_new(n);
@@ -330,8 +338,8 @@ static inline bool next_in_scratch(nl_tcp_worker *w, const nl_tcp *s, const unsi
 static nl_noinline int read_more(nl_tcp_worker *w, nl_tcp *s, const unsigned char **data, uint32_t *len,
                                  nl_buf *out)
 {
-    free_handed(w);
-    w->lent = NULL;
+    free_spent(w);
+    w->shown_block = NULL;
     for (;;) {
         uint32_t n, total = 0;
         const unsigned char *p = window(w, s, &n);

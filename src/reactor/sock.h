@@ -24,6 +24,9 @@ typedef struct nl_iov {
 /* The same layout as struct iovec where there is one (sock_posix.c asserts it). */
 #define NL_IOV_MAX 64
 
+/* How many descriptors the process may have open, at most INT64_MAX. */
+int64_t nl_sock_limit(void);
+
 struct nl_listen_opts {
     int backlog;    /* <= 0: what the system allows */
     bool reuseport; /* several listeners on one port share the load */
@@ -50,6 +53,13 @@ intptr_t nl_sock_write(nl_fd fd, const void *buf, size_t n);
 
 int nl_sock_nodelay(nl_fd fd, bool on);
 int nl_sock_shutdown_write(nl_fd fd);
+/* The close that follows resets the connection, if it is one of TCP: the peer sees no end in order. */
+void nl_sock_reset(nl_fd fd);
+/*
+ * Bytes, the stream's end among them, that the other end's system has not acknowledged: those that a reset would
+ * destroy. -EOPNOTSUPP where the system does not tell.
+ */
+int64_t nl_sock_unsent(nl_fd fd);
 int nl_sock_local(nl_fd fd, nl_addr *out);
 int nl_sock_remote(nl_fd fd, nl_addr *out);
 void nl_sock_close(nl_fd fd);

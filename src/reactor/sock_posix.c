@@ -7,6 +7,8 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -27,6 +29,14 @@ _Static_assert(sizeof(nl_iov) == sizeof(struct iovec) &&
                    offsetof(nl_iov, base) == offsetof(struct iovec, iov_base) &&
                    offsetof(nl_iov, len) == offsetof(struct iovec, iov_len),
                "an nl_iov is a struct iovec");
+
+int64_t nl_sock_limit(void)
+{
+    struct rlimit lim;
+    bool known = getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur <= INT64_MAX;
+    return known ? (int64_t)lim.rlim_cur : INT64_MAX;
+}
+
 /* --- Opening ----------------------------------------------------------------------------- */
 
 static int set_int(int fd, int level, int name, int value)
@@ -316,6 +326,31 @@ int nl_sock_nodelay(nl_fd fd, bool on)
 int nl_sock_shutdown_write(nl_fd fd)
 {
     return shutdown((int)fd, SHUT_WR) == 0 ? 0 : nl_neg_errno();
+}
+
+void nl_sock_reset(nl_fd fd)
+{
+    struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+    setsockopt((int)fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+}
+
+int64_t nl_sock_unsent(nl_fd fd)
+{
+    nl_addr local;
+    if (nl_sock_local(fd, &local) == 0 && nl_addr_family(&local) == 1) {
+        return 0; /* what a Unix socket has taken is the other end's already */
+    }
+    int n = 0;
+#if defined(SO_NWRITE)
+    socklen_t len = sizeof(n);
+    return getsockopt((int)fd, SOL_SOCKET, SO_NWRITE, &n, &len) == 0 ? n : nl_neg_errno();
+#elif defined(FIONWRITE)
+    return ioctl((int)fd, FIONWRITE, &n) == 0 ? n : nl_neg_errno();
+#elif defined(__linux__)
+    return ioctl((int)fd, TIOCOUTQ, &n) == 0 ? n : nl_neg_errno();
+#else
+    return -EOPNOTSUPP;
+#endif
 }
 
 int nl_sock_local(nl_fd fd, nl_addr *out)

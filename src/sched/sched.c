@@ -40,7 +40,6 @@ static nl_worker *worker_new(int index, int *err)
     nl_timers_init(&w->layer_timers);
     w->index = index;
     w->global_in = 1;
-    w->scratch = nl_malloc(NL_SCRATCH_SIZE);
     w->events = nl_malloc(NL_POLL_EVENTS * sizeof *w->events);
     w->rng = (nl_the_sched.chaos ? nl_the_sched.chaos : 0x9e3779b97f4a7c15u) * (2 * (uint64_t)index + 1) | 1;
     return w;
@@ -51,7 +50,6 @@ static void worker_free(nl_worker *w)
     nl_reactor_free(w->reactor);
     nl_timers_fini(&w->ctx_timers);
     nl_timers_fini(&w->layer_timers);
-    nl_free(w->scratch);
     nl_free(w->events);
     if (w->interruptible) {
         nl_interruptible_free(w->interruptible);
@@ -214,11 +212,6 @@ void nl_sched_blocking_end(void)
 nl_reactor *nl_worker_reactor(int worker)
 {
     return nl_the_sched.worker[worker]->reactor;
-}
-
-unsigned char *nl_worker_scratch(void)
-{
-    return nl_self->scratch;
 }
 
 void nl_sched_want_flush(void)

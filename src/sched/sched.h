@@ -31,8 +31,7 @@ typedef struct nl_sched_hooks {
     /*
      * Sends what was corked on this worker; called only after nl_sched_want_flush.  end false:
      * after one message (a small fan-out may leave at once, a large one had better wait and
-     * gather); end true: after the dispatch or a batch of io, everything must leave, and memory
-     * in the scratch is about to be reused.
+     * gather); end true: after the dispatch or a batch of io, everything must leave.
      */
     void (*flush)(int worker, bool end);
     /*
@@ -42,6 +41,8 @@ typedef struct nl_sched_hooks {
     int (*holding)(void);
     /* The process was asked to end (shutdown.h): what lingers has 1 s from now. */
     void (*hurry)(void);
+    /* The process ends now, though not all is over: last chance to say so. On any thread. */
+    void (*abandon)(void);
 } nl_sched_hooks;
 
 /* 0 or -errno. */
@@ -66,9 +67,6 @@ void nl_sched_blocking_begin(void);
 void nl_sched_blocking_end(void);
 /* That worker's reactor. */
 nl_reactor *nl_worker_reactor(int worker);
-/* 64 KiB per worker for the layer above: its bytes stay until that layer's flush hook with end true. */
-unsigned char *nl_worker_scratch(void);
-#define NL_SCRATCH_SIZE 65536u
 /* From a worker: the flush hook is to be called after this message and after this dispatch. */
 void nl_sched_want_flush(void);
 

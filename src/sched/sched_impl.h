@@ -62,7 +62,6 @@ typedef struct nl_worker {
     unsigned global_in;   /* looks for work until it is the global queue's turn */
     unsigned global_left; /* dispatches to come from the global queue before the next local one */
     uint64_t rng;
-    unsigned char *scratch;
     nl_event *events;
     nl_thread *thread;
     nl_interruptible *interruptible; /* written before `current` first is; NULL: it cannot be interrupted */

@@ -27,9 +27,22 @@ static struct {
     bool over;
 } last_flush;
 
+/* Not after the layers above are gone, which follows nl_shutdown_settle. */
+static void abandon_io(void)
+{
+    nl_mutex_lock(end.lock);
+    if (!end.settled && nl_the_sched.hooks.abandon) {
+        nl_qsbr_enter();
+        nl_the_sched.hooks.abandon();
+        nl_qsbr_leave();
+    }
+    nl_mutex_unlock(end.lock);
+}
+
 static void flush_output(void *arg)
 {
     (void)arg;
+    abandon_io();
     fflush(stdout); /* the first: a stuck file is no reason to lose it */
     fflush(NULL);
     nl_mutex_lock(last_flush.lock);

@@ -104,6 +104,47 @@ t.test("tcp.write.callback-order: write callbacks of one socket fire in the orde
   for i = 1, 100 do t.eq(calls[i][1], i) end
 end)
 
+t.test("tcp.write.callback-order-refused: a refused write is told in its turn, too", function()
+  local a, b = t.pair()
+  tcp.set_rwopt(a, { write_queue_max = 1000, write_head_max = 100 })
+  local calls, record = t.recorder()
+  local function write(to, data)
+    local n = #calls.wrote + 1
+    calls.wrote[n] = true
+    t.returns({ true }, tcp.write(to, data, function(ok, err) record(n, ok, err) end))
+  end
+  calls.wrote = {}
+  write(a, huge_buffer())
+  t.settle(0.05) -- now the kernel has taken what it takes
+  write(a, "the queue is full")
+  tcp.set_rwopt(a, { write_head_bytes = 2, write_queue_max = 2 * HUGE })
+  write(tcp.fd(a), ("long"):rep(30))
+  tcp.set_rwopt(a, { write_head_bytes = 0 })
+  write(tcp.fd(a), "by number")
+  write(a, "not by number")
+  t.settle(0.05)
+  t.eq(#calls, 0)
+  drain(b, HUGE + 22)
+  calls:wait(5)
+  for i, err in ipairs { 0, errno.EWQUEUEFULL, errno.ETCPWRITELONG, 0, 0 } do t.same(calls[i], { n = 3, i, err == 0, err }) end
+end)
+
+t.test("tcp.write.callback-order-closed: so are those that a close ends and those that come after it", function()
+  local a, b = t.pair()
+  local calls, record = t.recorder()
+  local fd = tcp.fd(a)
+  tcp.write(a, huge_buffer(), function(...) record(1, ...) end)
+  t.settle(0.05)
+  tcp.write(fd, "by number", function(...) record(2, ...) end)
+  tcp.write(a, "not by number", function(...) record(3, ...) end)
+  tcp.close(a)
+  tcp.write(fd, "closed", function(...) record(4, ...) end)
+  tcp.write(a, "closed", function(...) record(5, ...) end)
+  calls:wait(5)
+  for i = 1, 5 do t.same({ unpack(calls[i], 1, 3) }, { i, false, errno.ETCPSCLOSED }) end
+  t.eq(#t.read_all(b), HUGE + 22)
+end)
+
 t.test("tcp.write.callback-may-write: a write callback may write on", function()
   local a, b = t.pair()
   local n = 0

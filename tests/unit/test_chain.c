@@ -1,6 +1,7 @@
 /* The output chain: beside a reference model, and with producers on several threads. */
 #include "base/alloc.h"
 #include "base/os.h"
+#include "base/spin.h"
 #include "net/chain.h"
 #include "rng.h"
 
@@ -20,21 +21,32 @@ static nl_buf buf_of(const unsigned char *p, size_t n)
     return b;
 }
 
+static void add_copy(nl_chain *c, const void *head, unsigned head_n, const void *p, size_t n)
+{
+    if (!nl_chain_put(c, head, head_n, p, n)) {
+        nl_segment *fresh = nl_segment_new(nl_chain_room(c, head_n + n, 0));
+        nl_segments_free(nl_chain_put_fresh(c, head, head_n, p, n, fresh));
+    }
+}
+
+static void add_view(nl_chain *c, const void *head, unsigned head_n, nl_buf b)
+{
+    nl_segments_free(nl_chain_put_view(c, head, head_n, b, nl_segment_new(NL_SEGMENT_VIEW)));
+}
+
 Test(chain, empty)
 {
     nl_chain c;
     nl_iov iov[4];
-    nl_wreq r;
-    nl_chunk *done = NULL;
-    nl_chain_init(&c);
+    nl_segment *done = NULL;
+    c = (nl_chain){0};
     cr_assert_eq(nl_chain_iov(&c, iov, 4), 0);
-    nl_chain_add_copy(&c, NULL, 0, NULL, 0);
-    nl_chain_add_buf(&c, NULL, 0, nl_buf_empty());
+    add_copy(&c, NULL, 0, NULL, 0);
+    add_view(&c, NULL, 0, nl_buf_empty());
     cr_assert_eq(nl_chain_iov(&c, iov, 4), 0);
     cr_assert_eq(nl_chain_queued(&c), 0);
-    cr_assert_not(nl_chain_request(&c, &r), "nothing to wait for");
-    cr_assert_null(nl_chain_advance(&c, 0, &done));
-    cr_assert_null(nl_chain_clear(&c, &done));
+    nl_chain_advance(&c, 0, &done);
+    nl_chain_clear(&c, &done);
     cr_assert_null(done, "an empty chain holds no memory");
 }
 
@@ -42,16 +54,16 @@ Test(chain, short_writes_stand_side_by_side)
 {
     nl_chain c;
     nl_iov iov[4];
-    nl_chunk *done = NULL;
-    nl_chain_init(&c);
+    nl_segment *done = NULL;
+    c = (nl_chain){0};
     for (int i = 0; i < 8; i++) {
-        nl_chain_add_copy(&c, "\0\3", 2, "abc", 3);
+        add_copy(&c, "\0\3", 2, "abc", 3);
     }
     cr_assert_eq(nl_chain_iov(&c, iov, 4), 1);
     cr_assert_eq(iov[0].len, 40);
     cr_assert_eq(memcmp(iov[0].base, "\0\3abc\0\3abc", 10), 0);
     nl_chain_advance(&c, 40, &done);
-    nl_chunks_free(done);
+    nl_segments_free(done);
 }
 
 Test(chain, a_long_payload_is_shared)
@@ -61,8 +73,8 @@ Test(chain, a_long_payload_is_shared)
     nl_iov iov[4];
     nl_buf b = buf_of(text, sizeof(text));
     for (int i = 0; i < 3; i++) {
-        nl_chain_init(&c[i]);
-        nl_chain_add_buf(&c[i], "\7\320", 2, nl_buf_share(&b));
+        c[i] = (nl_chain){0};
+        add_view(&c[i], "\7\320", 2, nl_buf_share(&b));
         cr_assert_eq(nl_chain_iov(&c[i], iov, 4), 2);
         cr_assert_eq(iov[0].len, 2);
         cr_assert_eq(iov[1].base, b.block->data);
@@ -70,10 +82,10 @@ Test(chain, a_long_payload_is_shared)
     }
     cr_assert_eq(b.block->refs, 4);
     for (int i = 0; i < 3; i++) {
-        nl_chunk *done = NULL;
+        nl_segment *done = NULL;
         nl_chain_advance(&c[i], 2002, &done);
         cr_assert_not_null(done);
-        nl_chunks_free(done);
+        nl_segments_free(done);
     }
     cr_assert_eq(b.block->refs, 1);
     nl_buf_release(&b);
@@ -83,15 +95,15 @@ Test(chain, one_call_takes_no_more_than_a_megabyte)
 {
     nl_chain c;
     nl_iov iov[NL_IOV_MAX];
-    nl_chunk *done = NULL;
+    nl_segment *done = NULL;
     nl_buf b = nl_buf_empty();
     cr_assert_eq(nl_buf_reserve(&b, 3 << 20), 0);
     memset(b.block->data, 'x', 3 << 20);
     b.len = 3 << 20;
-    nl_chain_init(&c);
-    nl_chain_add_copy(&c, NULL, 0, "head", 4);
-    nl_chain_add_buf(&c, NULL, 0, nl_buf_share(&b));
-    nl_chain_add_buf(&c, NULL, 0, b);
+    c = (nl_chain){0};
+    add_copy(&c, NULL, 0, "head", 4);
+    add_view(&c, NULL, 0, nl_buf_share(&b));
+    add_view(&c, NULL, 0, b);
     size_t total = 4 + 2 * (3 << 20);
     while (total) {
         int n = nl_chain_iov(&c, iov, NL_IOV_MAX);
@@ -105,47 +117,20 @@ Test(chain, one_call_takes_no_more_than_a_megabyte)
         total -= sum;
     }
     cr_assert_eq(nl_chain_queued(&c), 0);
-    nl_chunks_free(done);
+    nl_segments_free(done);
     cr_assert_eq(nl_block_bytes(), 0);
 }
 
-Test(chain, requests_are_told_in_order)
-{
-    nl_chain c;
-    nl_wreq r[5];
-    nl_chunk *done = NULL;
-    nl_chain_init(&c);
-    for (int i = 0; i < 4; i++) {
-        nl_chain_add_copy(&c, NULL, 0, "0123456789", 10);
-        cr_assert(nl_chain_request(&c, &r[i]));
-    }
-    cr_assert(nl_chain_request(&c, &r[4]), "an empty write waits for what was before it");
-    cr_assert_null(nl_chain_advance(&c, 9, &done));
-    cr_assert_eq(nl_chain_advance(&c, 1, &done), &r[0]);
-    cr_assert_null(r[0].next);
-    cr_assert_eq(nl_chain_advance(&c, 25, &done), &r[1]);
-    cr_assert_eq(r[1].next, &r[2]);
-    cr_assert_null(r[2].next);
-    cr_assert_eq(nl_chain_clear(&c, &done), &r[3]);
-    cr_assert_eq(r[3].next, &r[4]);
-    cr_assert_null(r[4].next);
-    cr_assert_not(nl_chain_request(&c, &r[0]));
-    nl_chunks_free(done);
-}
-
-/* Random appends of every kind, taken in random amounts: the bytes, the count and the requests agree with an array. */
+/* Random appends of every kind, taken in random amounts: the bytes and the count agree with an array. */
 Test(chain, random_against_model)
 {
-    enum { MAX = 1 << 20, REQS = 64 };
+    enum { MAX = 1 << 20 };
     static unsigned char model[MAX], payload[4000];
-    static nl_wreq req[REQS];
-    uint64_t due[REQS] = {0};
     rng r = rng_seed(11);
     for (int round = 0; round < 40 / SLOW; round++) {
         nl_chain c;
-        nl_chain_init(&c);
+        c = (nl_chain){0};
         size_t in = 0, out = 0;
-        int reqs = 0, told = 0;
         while (out < MAX - 10000) {
             if (rng_below(&r, 2) && in < MAX - 5000) {
                 unsigned head_n = rng_below(&r, 5);
@@ -160,15 +145,9 @@ Test(chain, random_against_model)
                 memcpy(model + in, payload, n);
                 in += n;
                 if (n <= NL_CHAIN_INLINE && rng_below(&r, 3)) {
-                    nl_chain_add_copy(&c, head, head_n, payload, n);
+                    add_copy(&c, head, head_n, payload, n);
                 } else {
-                    nl_chain_add_buf(&c, head, head_n, buf_of(payload, n));
-                }
-                if (reqs - told < REQS && rng_below(&r, 4) == 0) {
-                    due[reqs % REQS] = in;
-                    bool later = nl_chain_request(&c, &req[reqs % REQS]);
-                    cr_assert_eq(later, in > out);
-                    reqs += later;
+                    add_view(&c, head, head_n, buf_of(payload, n));
                 }
             } else {
                 nl_iov iov[NL_IOV_MAX];
@@ -184,26 +163,17 @@ Test(chain, random_against_model)
                 }
                 cr_assert_leq(sum, in - out);
                 size_t take = rng_below(&r, 3) ? sum : rng_below(&r, (uint32_t)sum + 1);
-                nl_chunk *done = NULL;
-                nl_wreq *q = nl_chain_advance(&c, take, &done);
-                nl_chunks_free(done);
+                nl_segment *done = NULL;
+                nl_chain_advance(&c, take, &done);
+                nl_segments_free(done);
                 out += take;
-                for (; q; q = q->next) {
-                    cr_assert_eq(q, &req[told % REQS]);
-                    cr_assert_leq(due[told % REQS], out);
-                    told++;
-                }
-                cr_assert(told == reqs || due[told % REQS] > out);
             }
             cr_assert_eq(nl_chain_queued(&c), in - out);
         }
-        nl_chunk *done = NULL;
-        int left = 0;
-        for (nl_wreq *q = nl_chain_clear(&c, &done); q; q = q->next) {
-            left++;
-        }
-        cr_assert_eq(left, reqs - told);
-        nl_chunks_free(done);
+        nl_segment *done = NULL;
+        nl_chain_clear(&c, &done);
+        cr_assert_eq(nl_chain_queued(&c), 0);
+        nl_segments_free(done);
         cr_assert_eq(nl_block_bytes(), 0);
     }
 }
@@ -211,6 +181,7 @@ Test(chain, random_against_model)
 /* Several producers and one flusher: each producer's bytes come out whole and in its order. */
 enum { PRODUCERS = 3, EACH = 20000 / SLOW };
 static nl_chain shared;
+static nl_spin lock = NL_SPIN_INIT;
 static atomic_int running;
 
 static void produce(void *arg)
@@ -226,13 +197,16 @@ static void produce(void *arg)
         memcpy(record + 5, &n, 4);
         memset(record + 9, (int)(i & 0xff), n);
         nl_buf b = n > NL_CHAIN_INLINE - 9 ? buf_of(record + 3, n + 6) : nl_buf_empty();
-        nl_spin_lock(&shared.lock);
+        nl_segment *fresh =
+            nl_segment_new(b.block ? NL_SEGMENT_VIEW : nl_chain_room(&(nl_chain){0}, n + 9, 0));
+        nl_spin_lock(&lock);
         if (b.block) {
-            nl_chain_add_buf(&shared, record, 3, b);
+            fresh = nl_chain_put_view(&shared, record, 3, b, fresh);
         } else {
-            nl_chain_add_copy(&shared, record, 4, record + 4, n + 5);
+            fresh = nl_chain_put_fresh(&shared, record, 4, record + 4, n + 5, fresh);
         }
-        nl_spin_unlock(&shared.lock);
+        nl_spin_unlock(&lock);
+        nl_segments_free(fresh);
     }
     atomic_fetch_sub(&running, 1);
     nl_pool_thread_exit();
@@ -245,7 +219,7 @@ Test(chain, producers_on_several_threads)
     uint32_t next[PRODUCERS] = {0};
     nl_thread *t[PRODUCERS];
     rng r = rng_seed(3);
-    nl_chain_init(&shared);
+    shared = (nl_chain){0};
     atomic_store(&running, PRODUCERS);
     for (uintptr_t i = 0; i < PRODUCERS; i++) {
         cr_assert_eq(nl_thread_start(&t[i], "producer", produce, (void *)i), 0);
@@ -253,9 +227,9 @@ Test(chain, producers_on_several_threads)
     for (;;) {
         bool last = atomic_load(&running) == 0;
         nl_iov iov[8];
-        nl_spin_lock(&shared.lock);
+        nl_spin_lock(&lock);
         int n = nl_chain_iov(&shared, iov, 1 + (int)rng_below(&r, 8));
-        nl_spin_unlock(&shared.lock);
+        nl_spin_unlock(&lock);
         if (n == 0 && last) {
             break;
         }
@@ -283,11 +257,11 @@ Test(chain, producers_on_several_threads)
                 break;
             }
         }
-        nl_chunk *done = NULL;
-        nl_spin_lock(&shared.lock);
+        nl_segment *done = NULL;
+        nl_spin_lock(&lock);
         nl_chain_advance(&shared, taken, &done);
-        nl_spin_unlock(&shared.lock);
-        nl_chunks_free(done);
+        nl_spin_unlock(&lock);
+        nl_segments_free(done);
     }
     for (int i = 0; i < PRODUCERS; i++) {
         nl_thread_join(t[i]);

@@ -1,19 +1,20 @@
 /*
  * lsock_write.c - tcp.write, to a socket or by its number.
  *
- * A plain write is queued with the net layer and forgotten.  Who waits for the kernel to have
- * taken it, a coroutine or a callback, has a nl_lwrite.  The memory has two holders: the net layer
- * until its message comes back or is dropped, which may happen on another worker, and the one who waits.
+ * A plain write is queued with the net layer and forgotten. Who waits for the kernel to have taken
+ * it, a coroutine or a callback, has a nl_lwrite. The memory has two holders: the net layer until
+ * its message comes back or is dropped, which may happen on another worker, and the one who waits.
  */
 #include "base/alloc.h"
 #include "lua/api/lsock.h"
 #include "lua/msg/bufobj.h"
 
 typedef struct nl_lwrite {
-    nl_wreq req;         /* first */
-    nl_wait *w;          /* NULL: nobody waits any more */
-    nl_lsock *so;        /* it is in so->writers; NULL: in lc->objects.fd_writes */
-    struct nl_lend *end; /* the close that will end the waiting */
+    nl_wreq req;              /* first */
+    nl_wait *w;               /* NULL: nobody waits any more */
+    nl_lsock *so;             /* it is in so->writers; NULL: in lc->objects.fd_writes */
+    int refused;              /* the error of a refused write that waits for its turn, or 0 */
+    struct close_notice *end; /* the close that will end the waiting */
     nl_list node;
     atomic_uint refs;
 } nl_lwrite;
@@ -74,12 +75,14 @@ static void write_drop(nl_msg *m)
 
 static const nl_msg_ops write_ops = {write_run, write_drop};
 
-/* --- the end ----------------------------------------------------------------------------------- */
+/*
+ * --- the end -----------------------------------------------------------------------------------
+ */
 
 /* A close that found writers waiting. */
-typedef struct nl_lend {
+typedef struct close_notice {
     nl_msg msg;
-} nl_lend;
+} close_notice;
 
 static void end_run(nl_ctx *ctx, nl_msg *m)
 {
@@ -89,12 +92,12 @@ static void end_run(nl_ctx *ctx, nl_msg *m)
     for (nl_list *node = lc->objects.fd_writes.next; node != &lc->objects.fd_writes; node = next) {
         next = node->next;
         nl_lwrite *op = nl_container_of(node, nl_lwrite, node);
-        if (op->end == (nl_lend *)m) {
+        if (op->end == (close_notice *)m) {
             nl_list_remove(node);
             nl_list_push_back(&left, node);
         }
     }
-    nl_pool_free(m, sizeof(nl_lend));
+    nl_pool_free(m, sizeof(close_notice));
     lc->in_fanout = true;
     nl_list *node;
     while ((node = nl_list_pop_front(&left))) {
@@ -103,14 +106,15 @@ static void end_run(nl_ctx *ctx, nl_msg *m)
             nl_list_push_back(&lc->objects.fd_writes, node); /* for nl_ltcp_forget_fd_writes */
             continue;
         }
-        complete(lc, unhook(lc, op), NL_ETCPSCLOSED);
+        int err = op->refused ? op->refused : NL_ETCPSCLOSED;
+        complete(lc, unhook(lc, op), err);
     }
     lc->in_fanout = false;
 }
 
 static void end_drop(nl_msg *m)
 {
-    nl_pool_free(m, sizeof(nl_lend));
+    nl_pool_free(m, sizeof(close_notice));
 }
 
 static const nl_msg_ops end_ops = {end_run, end_drop};
@@ -120,9 +124,11 @@ void nl_lsock_end_writes(nl_lctx *lc, nl_lsock *so)
     if (!so->writers) {
         return;
     }
-    /* nl_tcp_close has just given the kernel what it takes, and the good news is in the mailbox.  Those
-     * whose news are not among it when we come to our own message are told that the socket is closed. */
-    nl_lend *end = nl_pool_alloc(sizeof *end);
+    /*
+     * nl_tcp_close has just given the kernel what it takes, and the mailbox holds the news of that.
+     * Who has not been told when our own message is run hears that the socket is closed.
+     */
+    close_notice *end = nl_pool_alloc(sizeof *end);
     end->msg.ops = &end_ops;
     while (so->writers) {
         nl_lwrite *op = nl_container_of(so->writers, nl_lwrite, node);
@@ -148,7 +154,9 @@ void nl_ltcp_forget_fd_writes(nl_lctx *lc)
     }
 }
 
-/* --- the call ------------------------------------------------------------------------------------ */
+/*
+ * --- the call ------------------------------------------------------------------------------------
+ */
 
 typedef struct target {
     nl_lsock *so; /* NULL: fd */
@@ -166,6 +174,16 @@ static int send_to(nl_lctx *lc, const target *t, nl_wreq *req)
     return nl_tcp_write_shared(t->fd, lc->ctx.slot.id, t->p, t->n, t->buf, req);
 }
 
+/*
+ * The context's own socket behind an fd: those who wait for its writes stand in one list, in the
+ * order written.
+ */
+static nl_lsock *own_socket(const nl_lctx *lc, uint64_t fd)
+{
+    nl_tcp *s = nl_tcp_own(fd, lc->ctx.slot.id, &nl_lsock_ops);
+    return s ? nl_tcp_user(s) : NULL;
+}
+
 static uint64_t check_fd(lua_State *L, int arg)
 {
     lua_Number n = lua_tonumber(L, arg);
@@ -174,8 +192,27 @@ static uint64_t check_fd(lua_State *L, int arg)
     return fd;
 }
 
-/* Sends with somebody to be told.  0 and *out, whose w is still to be set, or -errno. */
-static int send_and_tell(nl_lctx *lc, const target *t, nl_lwrite **out)
+/*
+ * A write was refused: op is told of it after all writes before, by the socket or by way of the
+ * mailbox.
+ */
+static void tell_refused(nl_lctx *lc, const target *t, nl_lwrite *op, int err)
+{
+    uint64_t id = !t->so ? t->fd : t->so->tcp ? nl_tcp_id(t->so->tcp) : 0;
+    op->refused = -err;
+    if (!nl_tcp_refuse(id, &op->req, err)) {
+        /* What the socket had to tell is in the mailbox by now, and so is the end of a close. */
+        op->so = NULL;
+        op->req.err = -err;
+        nl_ctx_post(&lc->ctx, &op->req.msg);
+    }
+}
+
+/*
+ * Sends with somebody to be told: a coroutine, or a callback, which is told of a refusal too. 0 and
+ * *out, whose w is still to be set, or -errno.
+ */
+static int send_and_tell(nl_lctx *lc, const target *t, bool callback, nl_lwrite **out)
 {
     if (lc->objects.closed) {
         return -NL_ETCPSCLOSED;
@@ -184,13 +221,17 @@ static int send_and_tell(nl_lctx *lc, const target *t, nl_lwrite **out)
     op->req = (nl_wreq){.msg = {.ops = &write_ops}, .ctx = lc->ctx.slot.id};
     op->w = NULL;
     op->so = t->so;
+    op->refused = 0;
     op->end = NULL;
     nl_list_init(&op->node);
     atomic_init(&op->refs, 2);
     int err = send_to(lc, t, &op->req);
-    if (err) {
+    if (err && !callback) {
         nl_pool_free(op, sizeof *op);
         return err;
+    }
+    if (err) {
+        tell_refused(lc, t, op, err);
     }
     *out = op;
     return 0;
@@ -201,7 +242,9 @@ static void await(lua_State *L, nl_lctx *lc, nl_lwrite *op, nl_wait *w)
     op->w = w;
     if (op->so) {
         nl_ring_add(&op->so->writers, &op->node);
-        nl_lsock_anchor(L, lc, op->so, 1);
+        if (nl_lua_type(L, 1) != LUA_TNUMBER) {
+            nl_lsock_anchor(L, lc, op->so, 1);
+        }
     } else {
         nl_list_push_back(&lc->objects.fd_writes, &op->node);
     }
@@ -221,13 +264,14 @@ int nl_ltcp_write(lua_State *L)
 {
     nl_lctx *lc = nl_lctx_of(L);
     target t = {.so = nl_lsock_test(L, lc, 1)};
-    if (nl_likely(t.so && t.so->tcp && !t.so->listener && nl_lua_gettop(L) == 2)) { /* most calls */
+    if (nl_likely(t.so && t.so->tcp && !t.so->listener && nl_lua_gettop(L) == 2)) {
         t.p = nl_check_bytes(L, 2, &t.n, &t.buf);
         return write_result(L, nl_tcp_write(t.so->tcp, t.p, t.n, t.buf, NULL));
     }
     if (nl_unlikely(!t.so || t.so->listener)) {
         if (nl_lua_type(L, 1) == LUA_TNUMBER) {
             t.fd = check_fd(L, 1);
+            t.so = own_socket(lc, t.fd);
         } else {
             nl_lsock_check_kind(L, 1, false); /* raises */
         }
@@ -237,7 +281,7 @@ int nl_ltcp_write(lua_State *L)
     nl_lwrite *op;
     if (mode == LUA_TFUNCTION) {
         nl_wait *w = nl_wait_callback(L, NL_WAIT_WRITE, 3, 1, 2);
-        err = send_and_tell(lc, &t, &op);
+        err = send_and_tell(lc, &t, true, &op);
         if (err) {
             nl_wait_later(lc, w, -err);
         } else {
@@ -251,7 +295,7 @@ int nl_ltcp_write(lua_State *L)
     }
     if (nl_lua_toboolean(L, 3)) {
         nl_block_check(L);
-        err = send_and_tell(lc, &t, &op);
+        err = send_and_tell(lc, &t, false, &op);
         if (err) {
             return nl_push_err(L, -err);
         }
