@@ -4,21 +4,24 @@
 #include "lua/run/lctx.h"
 #include "micro.h"
 
+static int open_libraries(lua_State *L)
+{
+    luaL_openlibs(L);
+    lua_gc(L, LUA_GCRESTART, -1);
+    return 0;
+}
+
 /* A state of its own, in as much of a context as the serialiser asks for. */
 static nl_lctx *context_new(void)
 {
     nl_lctx *lc = nl_calloc_aligned(sizeof(*lc));
-    lc->vm.heap = nl_heap_new(&lc->vm, 0);
-    lc->vm.L = lua_newstate(nl_heap_alloc, lc->vm.heap);
-    nl_assert(lc->vm.L, "a state can be made");
-    luaL_openlibs(lc->vm.L);
+    nl_assert(nl_state_open(&lc->vm, open_libraries) == 0, "a state can be made");
     return lc;
 }
 
 static void context_free(nl_lctx *lc)
 {
-    lua_close(lc->vm.L);
-    nl_heap_free(lc->vm.heap);
+    nl_state_close(&lc->vm, true);
     nl_free_aligned(lc);
 }
 

@@ -458,7 +458,8 @@ function context.stats(handle) end
 ---@class context.stats
 ---@field mailbox integer Messages that wait to be received.
 ---@field handled integer Messages handled so far, those of the runtime (events of sockets, for instance) included.
----@field lua_bytes integer Memory of the Lua state, in bytes.
+---@field lua_bytes integer Memory that the Lua state uses, in bytes.
+---@field held integer Memory taken from the system for the Lua state, in bytes; at least `lua_bytes`.
 ---@field c_bytes integer Memory outside the Lua state (buffers, waiting messages), in bytes.
 ---@field cpu number Processor time used, in seconds.
 ---@field coroutines integer Coroutines of the runtime that run or are suspended: the main chunk, callbacks, functions of `context.run`.

@@ -66,7 +66,7 @@ void nl_pool_fini(void);
 
 static inline void *nl_pool_alloc(size_t n)
 {
-    return nl_malloc(n);
+    return n % NL_CACHELINE || n > NL_POOL_MAX ? nl_malloc(n) : nl_calloc_aligned(n);
 }
 
 static inline void *nl_pool_try(size_t n)
@@ -77,8 +77,11 @@ static inline void *nl_pool_try(size_t n)
 
 static inline void nl_pool_free(void *p, size_t n)
 {
-    (void)n;
-    nl_free(p);
+    if (n % NL_CACHELINE || n > NL_POOL_MAX) {
+        nl_free(p);
+    } else {
+        nl_free_aligned(p);
+    }
 }
 
 #else

@@ -128,7 +128,7 @@ static int prepare_state(lua_State *L)
 
 static int open_state(nl_lctx *lc)
 {
-    int err = nl_state_open(&lc->vm, lc->memory, prepare_state);
+    int err = nl_state_open(&lc->vm, prepare_state);
     if (!err && !lc->first &&
         nl_jit_lib_apply_options(lc->vm.L) != 0) { /* the first one's failure is nl_lua_start's to tell */
         nl_log(lc->name, "%s", lua_tostring(lc->vm.L, -1));
@@ -185,15 +185,22 @@ static void lctx_fini(nl_ctx *c, const nl_reason *reason)
     nl_inbox_end(lc, reason);
 }
 
-static void lctx_free(nl_ctx *c)
+static void lctx_release(nl_ctx *c)
 {
     nl_lctx *lc = (nl_lctx *)c;
     boot_free(lc);
     nl_ltimers_free(lc);
     nl_wait_free_all(lc);
     nl_co_free_all(lc);
+    nl_inbox_release(lc);
+}
+
+static void lctx_free(nl_ctx *c)
+{
+    nl_lctx *lc = (nl_lctx *)c;
     nl_inbox_free(lc);
-    nl_heap_free(lc->memory);
+    nl_free(lc->name);
+    nl_pool_free(lc, sizeof *lc);
 }
 
 static const char *lctx_name(const nl_ctx *c)
@@ -210,6 +217,7 @@ static const nl_ctx_ops lctx_ops = {
     .start = lctx_start,
     .idle = lctx_idle,
     .fini = lctx_fini,
+    .release = lctx_release,
     .free = lctx_free,
     .name = lctx_name,
     .timer = nl_lctx_on_timer,
@@ -221,25 +229,18 @@ static const nl_ctx_ops lctx_ops = {
 
 static nl_lctx *lctx_new(const char *name, const char *file)
 {
-    nl_heap *memory = nl_heap_new(NULL, sizeof(nl_lctx));
-    if (!memory) {
-        return NULL;
-    }
-    nl_lctx *lc = nl_heap_owner(memory);
-    nl_heap_set_owner(memory, &lc->vm);
-    lc->memory = memory;
+    nl_lctx *lc = nl_pool_alloc(sizeof *lc);
+    memset(lc, 0, sizeof *lc);
     lc->vm.name = state_name;
     nl_ctx_init(&lc->ctx, &lctx_ops);
     nl_list_init(&lc->all_co);
     nl_list_init(&lc->callbacks);
     nl_list_init(&lc->objects.sockets);
     nl_list_init(&lc->objects.connects);
-    lc->name = nl_heap_strdup(memory, name);
-    lc->file = file ? nl_heap_strdup(memory, file) : NULL;
-    if (!lc->name || (file && !lc->file)) {
-        nl_heap_free(memory);
-        return NULL;
-    }
+    size_t n = strlen(name) + 1, m = file ? strlen(file) + 1 : 0;
+    lc->name = nl_malloc(n + m);
+    memcpy(lc->name, name, n);
+    lc->file = file ? memcpy(lc->name + n, file, m) : NULL;
     lc->boot = nl_calloc(sizeof *lc->boot);
     nl_inbox_init(lc);
     return lc;
@@ -284,8 +285,8 @@ static int create(uint64_t *handle, lua_State *L, nl_lctx *parent, const char *f
         nl_log(parent->name, "%s", lua_tostring(L, -1));
         lua_pop(L, 1);
     }
-    nl_lctx *lc = err ? NULL : lctx_new(name, other ? other : file);
-    if (lc) {
+    if (!err) {
+        nl_lctx *lc = lctx_new(name, other ? other : file);
         lc->parent = parent->ctx.slot.id;
         lc->boot->chunk = chunk;
         lc->boot->args = args;
@@ -293,10 +294,10 @@ static int create(uint64_t *handle, lua_State *L, nl_lctx *parent, const char *f
         if (!err) {
             *handle = lc->ctx.slot.id;
         } else {
+            lctx_release(&lc->ctx);
             lctx_free(&lc->ctx);
         }
     } else {
-        err = err ? err : -ENOMEM;
         nl_chunk_release(chunk);
         if (args) {
             nl_packet_free(args);
@@ -414,10 +415,6 @@ int nl_lua_start(const nl_lua_options *o)
     char *name = script ? first_name(o) : nl_strdup("(command line)");
     nl_lctx *lc = lctx_new(name, script && strcmp(script, "-") != 0 ? script : NULL);
     nl_free(name);
-    if (!lc) {
-        fprintf(stderr, "nl-jit: no memory for a context\n");
-        return 1;
-    }
     lc->first = true;
     lc->boot->options = o;
     const char *why = "no memory for a Lua state";
@@ -433,6 +430,7 @@ int nl_lua_start(const nl_lua_options *o)
     if (err) {
         fprintf(stderr, "nl-jit: %s\n", why ? why : "?");
         close_state(lc);
+        lctx_release(&lc->ctx);
         lctx_free(&lc->ctx);
         return 1;
     }

@@ -204,6 +204,9 @@ static void finish(nl_worker *w, nl_ctx *c)
     drop_all(c);
     nl_timers_fini(&c->timers);
     nl_free(c->end_reason);
+    if (c->ops->release) {
+        c->ops->release(c);
+    }
     if (c->home >= 0) {
         atomic_fetch_sub_explicit(&s->worker[c->home]->homes, 1, memory_order_relaxed);
     }

@@ -12,7 +12,7 @@
  *
  * Life: nl_ctx_init → nl_ctx_start (registered; runnable) → dispatches → finished, when the
  * ops say so after a dispatch (idle() returned false, or nl_ctx_end was called) → out of the
- * table → ops->fini on the worker → retired → memory released by ops->free after a grace
+ * table → ops->fini and release on the worker → retired → memory released by ops->free after a grace
  * period (qsbr.h): a pointer got from nl_ctx_find is good until the end of the caller's
  * dispatch, or its next call that may run Lua or sleep in the system.
  *
@@ -37,11 +37,14 @@ typedef struct nl_ctx_ops {
     void (*start)(nl_ctx *c);
     /* Nothing is left to run: true to go on waiting for messages, false to end. */
     bool (*idle)(nl_ctx *c);
-    /*
-     * Last turn: releases everything the context owns, its heap too; it can still send.  Until
-     * free, which may be long, only the nl_ctx stays, and what name and slow look at.
-     */
+    /* Last turn: closes everything the context owns; it can still send. */
     void (*fini)(nl_ctx *c, const nl_reason *reason);
+    /*
+     * May be NULL.  After that, when nothing of the context stands in a queue or in its timers any
+     * more: gives its memory back.  Until free, which may be long, only the nl_ctx stays, and what
+     * other threads look at.
+     */
+    void (*release)(nl_ctx *c);
     /* The grace period is over: frees the memory; on any worker, in no context. */
     void (*free)(nl_ctx *c);
     /* A due timer of nl_ctx_timer_add; on the context's turn.  May be NULL if it never adds one. */

@@ -39,4 +39,9 @@ t.test("life.memory.compute: it does not wait for one that computes", function()
   churn_beside("local x = 0 repeat for i = 1, 1e5 do x = x + i end until os.rename(sign, sign)")
 end)
 
+t.test("life.memory.call: a C function that sleeps for long holds up next to nothing", function()
+  churn_beside([[local ffi = require "ffi" ffi.cdef "int system(const char *);" timer.sleep(0.1)
+    ffi.C.system("while [ ! -e '" .. sign .. "' ]; do sleep 0.02; done")]])
+end)
+
 t.done()

@@ -23,15 +23,14 @@ static int open_libraries(lua_State *L)
 static nl_lctx *half_context(void)
 {
     nl_lctx *lc = nl_calloc_aligned(sizeof *lc);
-    cr_assert_eq(nl_state_open(&lc->vm, nl_heap_new(&lc->vm, 0), open_libraries), 0);
+    cr_assert_eq(nl_state_open(&lc->vm, open_libraries), 0);
     lua_gc(lc->vm.L, LUA_GCRESTART, -1);
     return lc;
 }
 
 static void half_free(nl_lctx *lc)
 {
-    lua_close(lc->vm.L);
-    nl_heap_free(lc->vm.heap);
+    nl_state_close(&lc->vm, true);
     nl_free_aligned(lc);
 }
 

@@ -11,13 +11,6 @@
 #include "lua/run/interrupt.h"
 #include "sched/names.h"
 
-/* A function that reads what another thread may be writing, and does not mind. */
-#if defined(__has_attribute)
-#define NL_RACY __attribute__((no_sanitize("thread")))
-#else
-#define NL_RACY
-#endif
-
 /* ------------------------------------------------------------------ create, destroy, run */
 
 /* Pushes the file's name with the arguments 2..top behind it, as far as they are short. */
@@ -226,8 +219,8 @@ static void set_number(lua_State *L, const char *name, double n)
     lua_setfield(L, -2, name);
 }
 
-enum { MAILBOX, HANDLED, LUA_BYTES, C_BYTES, CPU, COROUTINES, SOCKETS, TIMERS, FIGURES };
-static const char *const figure_names[FIGURES] = {"mailbox", "handled",    "lua_bytes", "c_bytes",
+enum { MAILBOX, HANDLED, LUA_BYTES, HELD, C_BYTES, CPU, COROUTINES, SOCKETS, TIMERS, FIGURES };
+static const char *const figure_names[FIGURES] = {"mailbox", "handled", "lua_bytes", "held", "c_bytes",
                                                   "cpu",     "coroutines", "sockets",   "timers"};
 
 /*
@@ -235,20 +228,20 @@ static const char *const figure_names[FIGURES] = {"mailbox", "handled",    "lua_
  * are at some moment, which is all that figures can be.  All of them before anything is pushed,
  * which may run finalizers: a looked-up context is not good after that (qsbr.h).
  */
-NL_RACY static void read_figures(double *f, nl_lctx *lc)
+NL_NO_TSAN static void read_figures(double *f, nl_lctx *lc)
 {
     const volatile nl_lctx *v = lc;
     const volatile nl_inbox *ms = lc->inbox;
-    const nl_heap *heap = atomic_load_explicit(&lc->vm.heap_seen, memory_order_acquire);
     uint32_t nfree = v->nfree_co, nco = v->nco;
     f[MAILBOX] = (double)nl_ctx_mailbox_len(&lc->ctx) + ms->pending.count;
     f[HANDLED] = (double)v->ctx.handled;
-    f[LUA_BYTES] = heap ? (double)nl_heap_used(heap) : 0;
+    f[LUA_BYTES] = (double)atomic_load_explicit(&lc->vm.use.used, memory_order_relaxed);
+    f[HELD] = (double)atomic_load_explicit(&lc->vm.use.held, memory_order_relaxed);
     f[C_BYTES] = (double)v->c_bytes;
     f[CPU] = (double)nl_ctx_cpu_ns(&lc->ctx) / 1e9;
     f[COROUTINES] = nco > nfree ? nco - nfree : 0;
     f[SOCKETS] = v->objects.nsockets;
-    f[TIMERS] = nl_ltimers_count(lc);
+    f[TIMERS] = v->ntimers;
 }
 
 static int context_stats(lua_State *L)
@@ -268,7 +261,7 @@ static int context_stats(lua_State *L)
     double figures[FIGURES];
     read_figures(figures, (nl_lctx *)c);
     if (!lc->vm.heap) {
-        figures[LUA_BYTES] = lua_gc(L, LUA_GCCOUNT, 0) * 1024.0; /* LuaJIT's own allocator */
+        figures[LUA_BYTES] = figures[HELD] = lua_gc(L, LUA_GCCOUNT, 0) * 1024.0; /* LuaJIT's own allocator */
     }
     lua_createtable(L, 0, FIGURES);
     for (int i = 0; i < FIGURES; i++) {

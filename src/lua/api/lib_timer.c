@@ -31,7 +31,6 @@ typedef struct slot {
 struct nl_ltimers {
     slot *slots; /* [0] is not used */
     uint32_t used, cap, first_free;
-    unsigned count;
 };
 
 /* ------------------------------------------------------------------ ids */
@@ -57,7 +56,6 @@ static bool slot_take(struct nl_ltimers *ts, ltimer *t)
     }
     ts->slots[i].t = t;
     t->index = i;
-    ts->count++;
     return true;
 }
 
@@ -89,7 +87,7 @@ static void ltimer_free(nl_lctx *lc, ltimer *t)
         s->next_free = ts->first_free;
         ts->first_free = t->index;
     }
-    ts->count--;
+    lc->ntimers--;
     lc->alive--;
     nl_pool_free(t, sizeof *t);
 }
@@ -107,11 +105,6 @@ void nl_ltimers_free(nl_lctx *lc)
         nl_free(ts);
         lc->timers = NULL;
     }
-}
-
-unsigned nl_ltimers_count(const nl_lctx *lc)
-{
-    return lc->timers ? lc->timers->count : 0;
 }
 
 /* ------------------------------------------------------------------ firing */
@@ -175,6 +168,7 @@ static int arm(lua_State *L, int first_arg, double seconds, bool loop, double re
         return luaL_error(L, "too many timers (at most %d)", (1 << INDEX_BITS) - 1);
     }
     lc->alive++;
+    lc->ntimers++;
     t->timed.due = timer_due;
     t->nargs = (uint16_t)(top - first_arg);
     t->fn = nl_ref_n(lc, L, top - first_arg + 1);

@@ -29,8 +29,7 @@ void nl_context_set_creator(nl_context_creator *create);
 /* The context has got its handle after the module was opened. */
 void nl_context_set_self(lua_State *L);
 
-/* lib_timer.c: when the context's memory goes; how many timers are armed, for stats. */
+/* lib_timer.c: when the context has ended. */
 void nl_ltimers_free(nl_lctx *lc);
-unsigned nl_ltimers_count(const nl_lctx *lc);
 
 #endif

@@ -62,6 +62,8 @@ typedef struct nl_inbox {
 void nl_inbox_init(nl_lctx *lc);
 /* The context has ended, its state is closed: answers what it has not answered. */
 void nl_inbox_end(nl_lctx *lc, const nl_reason *reason);
+/* Frees all that it keeps; the struct itself, which holds figures for other threads, goes with the context. */
+void nl_inbox_release(nl_lctx *lc);
 void nl_inbox_free(nl_lctx *lc);
 
 /* --- peers: peer.c --------------------------------------------------------------- */

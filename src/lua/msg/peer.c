@@ -345,7 +345,7 @@ void nl_inbox_end(nl_lctx *lc, const nl_reason *reason)
     }
 }
 
-void nl_inbox_free(nl_lctx *lc)
+void nl_inbox_release(nl_lctx *lc)
 {
     nl_inbox *ms = lc->inbox;
     refuse_pending(ms);
@@ -364,5 +364,9 @@ void nl_inbox_free(nl_lctx *lc)
     nl_free(ms->buckets);
     nl_free(ms->sessions);
     nl_free(ms->watchers);
-    nl_pool_free(ms, sizeof *ms);
+}
+
+void nl_inbox_free(nl_lctx *lc)
+{
+    nl_pool_free(lc->inbox, sizeof *lc->inbox);
 }

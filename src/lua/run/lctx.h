@@ -166,12 +166,12 @@ struct nl_lctx {
     nl_lctx_libs libs;
 
     /* Life: life.c. */
+    uint32_t ntimers; /* of scripts */
     bool first; /* the first context: its failure is the process's status 1 */
     uint64_t parent;
     char *name;               /* file and arguments */
-    char *file;               /* path it was loaded from, NULL for none (-e) */
+    char *file;               /* path it was loaded from, NULL for none (-e); behind the name in one block */
     struct nl_lua_boot *boot; /* file, arguments until start */
-    struct nl_heap *memory;   /* in which this struct lies, and the state */
 };
 
 /* The context of a state. */
@@ -223,7 +223,7 @@ int nl_park(lua_State *L);
 nl_wait *nl_wait_callback(lua_State *L, int kind, int fn, int first, int nargs);
 /* Unhooks and frees a callback that will not fire (again). */
 void nl_wait_free(nl_lctx *lc, nl_wait *w);
-/* When the context's memory goes: whatever callbacks and roots are left. */
+/* When the context has ended: whatever callbacks and roots are left. */
 void nl_wait_free_all(nl_lctx *lc);
 void nl_co_free_all(nl_lctx *lc);
 

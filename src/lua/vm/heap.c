@@ -45,7 +45,7 @@ typedef struct big {
 struct nl_heap {
     void *owner; /* first: nl_heap_owner */
     char *bump, *bump_end;
-    atomic_size_t used, held; /* written by the owner only, so plain loads and stores do */
+    nl_heap_use *use;
     bool deny, closing;
     void *first; /* the block asked for first */
     chunk *chunks;
@@ -102,7 +102,7 @@ static void use_up(nl_heap *s, char *p, char *end)
 /* A block of n bytes from a new chunk.  What is cut next is the longer of what is left of that and of the old one. */
 static void *take_from_new(nl_heap *s, size_t n)
 {
-    size_t size = nl_span_size(n + sizeof(chunk)), held = nl_heap_held(s);
+    size_t size = nl_span_size(n + sizeof(chunk)), held = atomic_load_explicit(&s->use->held, memory_order_relaxed);
     while (size < NL_SPAN_MAX && 2 * size <= held / CHUNK_SHARE) {
         size *= 2;
     }
@@ -113,7 +113,7 @@ static void *take_from_new(nl_heap *s, size_t n)
     c->next = s->chunks;
     c->size = size;
     s->chunks = c;
-    add(&s->held, size);
+    add(&s->use->held, size);
     char *p = (char *)(c + 1), *rest = p + n, *end = (char *)c + size;
     if ((size_t)(end - rest) > left(s)) {
         use_up(s, s->bump, s->bump_end);
@@ -152,7 +152,7 @@ static void *big_alloc(nl_heap *s, size_t n)
     b->prev = &s->bigs;
     b->next = s->bigs.next;
     b->next->prev = b->prev->next = b;
-    add(&s->held, n + sizeof *b);
+    add(&s->use->held, n + sizeof *b);
     return b + 1;
 }
 
@@ -161,7 +161,7 @@ static void big_free(nl_heap *s, void *p, size_t n)
     big *b = (big *)p - 1;
     b->next->prev = b->prev;
     b->prev->next = b->next;
-    add(&s->held, (size_t)0 - (n + sizeof *b));
+    add(&s->use->held, (size_t)0 - (n + sizeof *b));
     nl_free(b);
 }
 
@@ -205,7 +205,7 @@ static __attribute__((noinline)) void *alloc_slow(nl_heap *s, void *ptr, size_t 
     if (nsize == 0) {
         if (ptr) {
             put(s, ptr, osize);
-            add(&s->used, (size_t)0 - osize);
+            add(&s->use->used, (size_t)0 - osize);
         }
         return NULL;
     }
@@ -215,12 +215,12 @@ static __attribute__((noinline)) void *alloc_slow(nl_heap *s, void *ptr, size_t 
     if (!ptr) {
         void *p = s->first ? get(s, nsize) : first_block(s, nsize);
         if (nl_likely(p != NULL)) {
-            add(&s->used, nsize);
+            add(&s->use->used, nsize);
         }
         return p;
     }
     if (!is_big(osize) && !is_big(nsize) && class_of(osize) == class_of(nsize) && ptr != s->first) {
-        add(&s->used, nsize - osize);
+        add(&s->use->used, nsize - osize);
         return ptr;
     }
     void *p = get(s, nsize);
@@ -229,7 +229,7 @@ static __attribute__((noinline)) void *alloc_slow(nl_heap *s, void *ptr, size_t 
     }
     memcpy(p, ptr, osize < nsize ? osize : nsize);
     put(s, ptr, osize);
-    add(&s->used, nsize - osize);
+    add(&s->use->used, nsize - osize);
     return p;
 }
 
@@ -245,7 +245,7 @@ void *nl_heap_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
             unsigned c = (unsigned)((osize - 1) / STEP);
             *(void **)ptr = s->free[c];
             s->free[c] = ptr;
-            add(&s->used, (size_t)0 - osize);
+            add(&s->use->used, (size_t)0 - osize);
             return NULL;
         }
     } else if (nl_likely(nsize - 1 < STEP_MAX && !s->deny)) {
@@ -253,13 +253,13 @@ void *nl_heap_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
         char *p = s->free[c];
         if (nl_likely(p != NULL)) {
             s->free[c] = *(void **)p;
-            add(&s->used, nsize);
+            add(&s->use->used, nsize);
             return p;
         }
         p = s->bump; /* a state that is just being made has nothing on its free lists */
         if (nl_likely(left(s) >= (size_t)(c + 1) * STEP)) {
             s->bump = p + (size_t)(c + 1) * STEP;
-            add(&s->used, nsize);
+            add(&s->use->used, nsize);
             return p;
         }
     }
@@ -268,17 +268,7 @@ void *nl_heap_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
 
 /* ------------------------------------------------------------------ the heap */
 
-static char *bump(nl_heap *s, size_t n, size_t align)
-{
-    char *p = s->bump + (-(uintptr_t)s->bump & (align - 1));
-    if (p > s->bump_end || (size_t)(s->bump_end - p) < n) {
-        return NULL;
-    }
-    s->bump = p + n;
-    return p;
-}
-
-nl_heap *nl_heap_new(void *owner, size_t owner_size)
+nl_heap *nl_heap_new(void *owner, nl_heap_use *use)
 {
     /* The heap's own struct stands at the start of the first chunk. */
     chunk *c = nl_span_alloc(CHUNK_FIRST);
@@ -292,24 +282,18 @@ nl_heap *nl_heap_new(void *owner, size_t owner_size)
     s->chunks = c;
     s->bump = (char *)(s + 1);
     s->bump_end = (char *)c + CHUNK_FIRST;
-    s->owner = owner ? owner : memset(bump(s, owner_size, NL_CACHELINE), 0, owner_size);
+    s->owner = owner;
     s->bigs.next = s->bigs.prev = &s->bigs;
-    atomic_init(&s->used, 0);
-    atomic_init(&s->held, CHUNK_FIRST);
+    s->use = use;
+    atomic_store_explicit(&use->used, 0, memory_order_relaxed);
+    atomic_store_explicit(&use->held, CHUNK_FIRST, memory_order_relaxed);
     return s;
-}
-
-char *nl_heap_strdup(nl_heap *s, const char *text)
-{
-    size_t n = strlen(text) + 1;
-    char *p = n <= CHUNK_FIRST / 8 ? bump(s, n, 1) : NULL;
-    s->bump += -(uintptr_t)s->bump & (STEP - 1);
-    p = p ? p : big_alloc(s, n);
-    return p ? memcpy(p, text, n) : NULL;
 }
 
 void nl_heap_free(nl_heap *s)
 {
+    atomic_store_explicit(&s->use->used, 0, memory_order_relaxed);
+    atomic_store_explicit(&s->use->held, 0, memory_order_relaxed);
     while (s->bigs.next != &s->bigs) {
         big *b = s->bigs.next;
         s->bigs.next = b->next;
@@ -329,19 +313,4 @@ void nl_heap_closing(nl_heap *s)
 void nl_heap_deny(nl_heap *s, bool deny)
 {
     s->deny = deny;
-}
-
-size_t nl_heap_used(const nl_heap *s)
-{
-    return atomic_load_explicit(&((nl_heap *)s)->used, memory_order_relaxed);
-}
-
-size_t nl_heap_held(const nl_heap *s)
-{
-    return atomic_load_explicit(&((nl_heap *)s)->held, memory_order_relaxed);
-}
-
-void nl_heap_set_owner(nl_heap *s, void *owner)
-{
-    s->owner = owner;
 }

@@ -35,13 +35,21 @@ static int first_call(lua_State *L)
     return 0;
 }
 
-int nl_state_open(nl_state *s, nl_heap *heap, lua_CFunction prepare)
+static void heap_drop(nl_state *s)
 {
-    s->heap = heap;
-    s->L = lua_newstate(nl_heap_alloc, heap);
+    if (s->heap) {
+        nl_heap_free(s->heap);
+        s->heap = NULL;
+    }
+}
+
+int nl_state_open(nl_state *s, lua_CFunction prepare)
+{
+    s->heap = nl_heap_new(s, &s->use);
+    s->L = s->heap ? lua_newstate(nl_heap_alloc, s->heap) : NULL;
     if (!s->L) {
         /* A LuaJIT whose pointers have 32 bits wants its own allocator. */
-        s->heap = NULL;
+        heap_drop(s);
         s->L = luaL_newstate();
         if (!s->L) {
             return -ENOMEM;
@@ -54,7 +62,6 @@ int nl_state_open(nl_state *s, nl_heap *heap, lua_CFunction prepare)
     if (lua_pcall(s->L, 2, 0, 0) != 0) {
         return -ENOMEM;
     }
-    atomic_store_explicit(&s->heap_seen, s->heap, memory_order_release);
     return 0;
 }
 
@@ -85,6 +92,7 @@ void nl_state_close(nl_state *s, bool finalizers)
         lua_close(s->L);
     }
     s->L = NULL;
+    heap_drop(s);
     nl_jit_uncount(s);
 }
 

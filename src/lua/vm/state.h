@@ -2,8 +2,8 @@
  * state.h - a Lua state with its heap: making and closing it.
  *
  * Purpose: knows LuaJIT and nothing of contexts.  A nl_state lies in whatever owns it (run/lctx.h).
- * Threads: one at a time, the one that runs the state; heap_seen is for all.
- * Ownership: the heap is its owner's to make before nl_state_open and to free after nl_state_close.
+ * Threads: one at a time, the one that runs the state; any reads `use` and jit.
+ * Ownership: the state has its heap from nl_state_open to nl_state_close.
  */
 #ifndef NL_STATE_H
 #define NL_STATE_H
@@ -23,16 +23,16 @@ typedef struct nl_state {
     bool closing;     /* nl_state_close is at work: only finalizers run, references are gone */
     lua_State *L;     /* main thread: runs no script code, holds what is shared */
 
-    nl_heap *heap;                /* its allocator; NULL: LuaJIT's own, where pointers have 32 bits */
-    _Atomic(nl_heap *) heap_seen; /* the same, for figures that other threads read */
+    nl_heap *heap; /* its allocator; NULL: LuaJIT's own, where pointers have 32 bits, and before nl_state_open */
+    nl_heap_use use;
     const char *(*name)(const struct nl_state *s); /* of its owner, for logs */
 } nl_state;
 
-/* Makes the state in heap, whose owner is s; calls prepare(L) protected.  0, or -ENOMEM. */
-int nl_state_open(nl_state *s, nl_heap *heap, lua_CFunction prepare);
+/* Makes the state; calls prepare(L) protected.  0, or -ENOMEM; to be closed all the same. */
+int nl_state_open(nl_state *s, lua_CFunction prepare);
 /*
- * Closes it.  With finalizers false nothing outside of the heap hangs on the state, and closing it is left to the
- * heap's end, unless userdata wait for finalizers.
+ * Closes it, if it is open, and frees its memory.  With finalizers false nothing outside of the heap hangs on the
+ * state, and lua_close is not called unless userdata wait for finalizers.
  */
 void nl_state_close(nl_state *s, bool finalizers);
 
