@@ -220,7 +220,7 @@ static void set_number(lua_State *L, const char *name, double n)
 }
 
 enum { MAILBOX, HANDLED, LUA_BYTES, HELD, C_BYTES, CPU, COROUTINES, SOCKETS, TIMERS, FIGURES };
-static const char *const figure_names[FIGURES] = {"mailbox", "handled", "lua_bytes", "held", "c_bytes",
+static const char *const figure_names[FIGURES] = {"mailbox", "handled",    "lua_bytes", "held",  "c_bytes",
                                                   "cpu",     "coroutines", "sockets",   "timers"};
 
 /*

@@ -167,7 +167,7 @@ struct nl_lctx {
 
     /* Life: life.c. */
     uint32_t ntimers; /* of scripts */
-    bool first; /* the first context: its failure is the process's status 1 */
+    bool first;       /* the first context: its failure is the process's status 1 */
     uint64_t parent;
     char *name;               /* file and arguments */
     char *file;               /* path it was loaded from, NULL for none (-e); behind the name in one block */

@@ -102,7 +102,8 @@ static void use_up(nl_heap *s, char *p, char *end)
 /* A block of n bytes from a new chunk.  What is cut next is the longer of what is left of that and of the old one. */
 static void *take_from_new(nl_heap *s, size_t n)
 {
-    size_t size = nl_span_size(n + sizeof(chunk)), held = atomic_load_explicit(&s->use->held, memory_order_relaxed);
+    size_t size = nl_span_size(n + sizeof(chunk)),
+           held = atomic_load_explicit(&s->use->held, memory_order_relaxed);
     while (size < NL_SPAN_MAX && 2 * size <= held / CHUNK_SHARE) {
         size *= 2;
     }

@@ -23,7 +23,8 @@ typedef struct nl_state {
     bool closing;     /* nl_state_close is at work: only finalizers run, references are gone */
     lua_State *L;     /* main thread: runs no script code, holds what is shared */
 
-    nl_heap *heap; /* its allocator; NULL: LuaJIT's own, where pointers have 32 bits, and before nl_state_open */
+    nl_heap
+        *heap; /* its allocator; NULL: LuaJIT's own, where pointers have 32 bits, and before nl_state_open */
     nl_heap_use use;
     const char *(*name)(const struct nl_state *s); /* of its owner, for logs */
 } nl_state;
