@@ -123,6 +123,7 @@ static int prepare_state(lua_State *L)
 {
     nl_refs_new(&nl_lctx_of(L)->refs, L);
     nl_libs_open_base(L);
+    nl_print_open(L);
     return 0;
 }
 
@@ -394,6 +395,7 @@ static const nl_module modules[] = {
     {NL_LIB_TCP, "tcp", luaopen_nl_tcp, NULL, NULL},
     {NL_LIB_TIMER, "timer", luaopen_nl_timer, nl_timer_push_field, NULL},
     {NL_LIB_BUFFER, "buffer", luaopen_nl_buffer, NULL, NULL},
+    {NL_LIB_IO, "io", NULL, NULL, nl_io_extend},
     {NL_LIB_OS, "os", NULL, NULL, nl_os_extend},
     {0, NULL, NULL, NULL, NULL},
 };

@@ -92,19 +92,22 @@ class Result:
 
 
 class Process:
-    """A running nl-jit.  Its output is collected all the time; line() takes the next line of standard output."""
+    """A running nl-jit.  Its output is collected all the time; line() takes the next line of standard output.
+
+    stdin: a text, which is all of it; a descriptor or subprocess.PIPE (then popen.stdin is the test's); None for nothing."""
 
     def __init__(self, argv, env, cwd, timeout, stdin=None):
         self.argv, self.timeout = argv, timeout
+        text = isinstance(stdin, str)
         self.popen = subprocess.Popen(argv, env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                      stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL)
+                                      stdin=subprocess.PIPE if text else subprocess.DEVNULL if stdin is None else stdin)
         self.pid = self.popen.pid
         self._lines, self._out, self._err = queue.Queue(), [], []
         self._threads = [threading.Thread(target=self._collect, args=(self.popen.stdout, self._out, self._lines), daemon=True),
                          threading.Thread(target=self._collect, args=(self.popen.stderr, self._err, None), daemon=True)]
         for thread in self._threads:
             thread.start()
-        if stdin is not None:
+        if text:
             self.popen.stdin.write(stdin.encode())
             self.popen.stdin.close()
 

@@ -353,14 +353,6 @@ def test_log_whole(h):
     assert seen == {me: lines for me in range(1, contexts + 1)}, seen
 
 
-def test_print_whole(h):
-    """rules.print.whole: print of many contexts at once loses nothing"""
-    h.file("child.lua", "local me, n = ... for i = 1, n do print(('<%d:%d>'):format(me, i)) end")
-    result = h.run(f"for i = 1, 8 do context.create('child.lua', i, {h.scale(200)}) end")
-    found = re.findall(r"<\d+:\d+>", result.stdout)
-    assert len(found) == len(set(found)) == 8 * h.scale(200), len(found)
-
-
 def test_broken_reactor(h):
     """rules.errors.reactor: a script that closes the runtime's own descriptors ends the process, with a message"""
     if not os.path.isdir("/proc/self/fd"):

@@ -1,6 +1,7 @@
 /* lib_os.c - what of the library `os` is the runtime's own */
 #include <stdlib.h>
 
+#include "lua/api/io_file.h"
 #include "lua/api/modules.h"
 #include "lua/run/interrupt.h"
 #include "sched/shutdown.h"
@@ -9,14 +10,17 @@
 static int os_execute(lua_State *L)
 {
     const char *command = luaL_optstring(L, 1, NULL);
-    if (nl_worker_index() < 0) { /* -e and -l run before the workers do */
-        lua_pushinteger(L, system(command));
+    nl_blocking_begin();
+    int status = system(command);
+    nl_blocking_end();
+    if (!nl_io_is52(L)) {
+        lua_pushinteger(L, status);
         return 1;
     }
-    nl_sched_blocking_begin();
-    int status = system(command);
-    nl_sched_blocking_end();
-    lua_pushinteger(L, status);
+    if (command) {
+        return luaL_execresult(L, status);
+    }
+    lua_pushboolean(L, 1);
     return 1;
 }
 

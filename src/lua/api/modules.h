@@ -19,7 +19,10 @@ int luaopen_nl_buffer(lua_State *L);
 void nl_context_push_field(lua_State *L, const char *name);
 void nl_timer_push_field(lua_State *L, const char *name);
 /* Replaces what is the runtime's own in LuaJIT's table of that name, on top of the stack. */
+void nl_io_extend(lua_State *L);
 void nl_os_extend(lua_State *L);
+/* io_write.c: replaces the global function print. */
+void nl_print_open(lua_State *L);
 
 /* lib_context.c: what context.create calls, life.c's; set before the first context. */
 struct nl_packet;

@@ -121,6 +121,7 @@ typedef struct nl_objects {
     nl_list fd_writes; /* writes by number that somebody waits for */
     uint32_t nsockets; /* open sockets, for stats */
     bool closed;       /* nl_ltcp_close_all has been here: no new sockets */
+    const void *file;  /* metatable of LuaJIT's file objects, likewise */
 } nl_objects;
 
 /* The libraries that are open (load/libs.c). */
@@ -154,8 +155,8 @@ struct nl_lctx {
     nl_list all_co;
     nl_list callbacks; /* every nl_wait that is a callback */
     nl_refs *refs;
-    struct injection *injection; /* colib.c */
-    const void *pcall, *xpcall;  /* the stock functions, by lua_topointer */
+    struct injection *injection;           /* colib.c */
+    const void *pcall, *xpcall, *tostring; /* the stock functions, by lua_topointer */
 
     /* Messages and objects: msg/, api/. */
     int strings; /* pack_plain.c: reference in the registry to some strings, for it to find again; 0: none yet */

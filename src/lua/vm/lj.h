@@ -10,10 +10,10 @@
  * compiled into libluajit.a, known by its checksum, and they are read with the same flags; so the layouts cannot differ.
  *
  *   lua_State        base, top, maxstack, status, cframe's low bit (lua_isyieldable), glref; in state.c nextgc
- *   global_State     allocf, allocd, registrytv; gc.total and gc.threshold; in pack_plain.c str.num, in state.c gc.mmudata
+ *   global_State     allocf, allocd, registrytv, gcroot; gc.total and gc.threshold; in pack_plain.c str.num, in state.c gc.mmudata
  *   TValue           the tags, by lj_obj.h's macros
  *   GCstr, GCudata   len, the bytes behind it (of a string, with zeros up to a whole word); metatable
- *   GCtab            array, asize; in pack_plain.c node, hmask, nomm, and how a key finds its node (lj_tab.h)
+ *   GCtab            array, asize, node, hmask, and how a key finds its node (lj_tab.h); in pack_plain.c nomm
  *   functions        lj_state_growstack, lj_vm_resume (as lua_resume calls it), lj_gc_barrierback; in pack_plain.c
  *                    lj_tab_new, lj_tab_newkey, lj_tab_getinth, lj_tab_setinth, lj_str_new, lj_gc_step.  The library is one
  *                    compilation unit: of its functions only those that its assembler part calls can be linked with.
@@ -34,6 +34,7 @@
 #include <lj/lj_frame.h>
 #include <lj/lj_gc.h>
 #include <lj/lj_state.h>
+#include <lj/lj_tab.h>
 
 #if !LJ_GC64
 #error "lj.h knows only 64-bit references: build with -Dluajit_inside=false"
@@ -278,6 +279,34 @@ static inline void *nl_lua_newuserdata(lua_State *L, size_t size, int n)
     return p;
 }
 
+/* Pushes the default input or output of the library `io`.  False: nothing pushed, io.input tells. */
+static inline bool nl_lua_pushiofile(lua_State *L, bool output)
+{
+    setudataV(L, L->top, &gcref(G(L)->gcroot[output ? GCROOT_IO_OUTPUT : GCROOT_IO_INPUT])->ud);
+    nl_lua_pushed(L);
+    return true;
+}
+
+/*
+ * Pushes the global whose name is the running C function's first upvalue, a string.  Whether it is
+ * the function f.
+ */
+static inline bool nl_lua_pushglobal(lua_State *L, const void *f)
+{
+    const GCtab *t = tabref(L->env);
+    const GCstr *name = strV(&curr_func(L)->c.upvalue[0]);
+    for (const Node *n = hashstr(t, name); n; n = nextnode(n)) {
+        if (tvisstr(&n->key) && strV(&n->key) == name && !tvisnil(&n->val)) {
+            *L->top = n->val;
+            nl_lua_pushed(L);
+            return tvisfunc(&n->val) && gcV(&n->val) == f;
+        }
+    }
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_gettable(L, LUA_GLOBALSINDEX);
+    return false;
+}
+
 /* --- the state ------------------------------------------------------------------------------ */
 
 static inline int nl_lua_status(lua_State *L)
@@ -344,6 +373,14 @@ typedef char nl_lua_held;
 #define nl_lua_isyieldable lua_isyieldable
 #define nl_lua_resume lua_resume
 #define nl_lua_getallocf lua_getallocf
+#define nl_lua_pushiofile(L, output) false
+
+static inline bool nl_lua_pushglobal(lua_State *L, const void *f)
+{
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_gettable(L, LUA_GLOBALSINDEX);
+    return lua_topointer(L, -1) == f;
+}
 
 static inline bool nl_lua_number(lua_State *L, int i, lua_Number *n)
 {

@@ -1,0 +1,70 @@
+/*
+ * cfile.h - C streams (FILE) without sleeping: what stdio does not tell about them.
+ *
+ * Purpose:   to find out, before stdio is called, whether the call would sleep in the system; and
+ *            to let whole pieces of output of several threads follow each other in one stream.
+ * Threads:   any.  Input: the caller holds the stream's own lock (nl_cfile_lock).  Output: the
+ *            caller has the stream's turn, if it is one that threads share (nl_cfile_turn).
+ * Ownership: none; the stream stays the caller's.
+ *
+ * Why a turn beside stdio's lock.  A writer that waits for room in a pipe keeps its turn, so that
+ * nothing comes into the middle of what it writes, but it holds no lock of stdio: fflush and exit
+ * in another thread go on.
+ *
+ * The kind of a stream is asked for once and then kept by the caller: fstat for each line would
+ * cost more than the line.  If the descriptor is replaced later (dup2), a wrong kind does no harm
+ * but that a call may sleep unannounced.
+ */
+#ifndef NL_CFILE_H
+#define NL_CFILE_H
+
+#include <stdio.h>
+
+#include "base/base.h"
+
+enum nl_cfile_kind {
+    NL_CFILE_UNKNOWN,
+    NL_CFILE_PLAIN, /* a file on a disk, /dev/null: never sleeps in the sense meant here */
+    NL_CFILE_PIPE,  /* a pipe or socket: where poll reports room are NL_CFILE_PIPE_BUF bytes */
+    NL_CFILE_TTY    /* a terminal: poll reports room even for one byte */
+};
+#define NL_CFILE_PIPE_BUF 4096
+
+/* Never NL_CFILE_UNKNOWN.  A stream that is not open is plain. */
+enum nl_cfile_kind nl_cfile_kind(FILE *f);
+/* Whether opening that path may wait for somebody who opens the other end. */
+bool nl_cfile_is_fifo(const char *path);
+
+/* stdio's lock.  False from try: another thread has it, maybe for long. */
+bool nl_cfile_try_lock(FILE *f);
+void nl_cfile_lock(FILE *f);
+void nl_cfile_unlock(FILE *f);
+/* fwrite for the holder of stdio's lock: how many of the n bytes were taken. */
+size_t nl_cfile_put(FILE *f, const char *p, size_t n);
+
+/* The turn to write to stdout or stderr; other streams have none, and then these do nothing. */
+bool nl_cfile_try_turn(FILE *f);
+void nl_cfile_turn(FILE *f);
+void nl_cfile_end_turn(FILE *f);
+
+/* Whether reading (writing) would go on at once; an error or the end of the stream counts. */
+bool nl_cfile_can_read(FILE *f);
+bool nl_cfile_can_write(FILE *f);
+/* Sleeps until it would. */
+void nl_cfile_wait_read(FILE *f);
+void nl_cfile_wait_write(FILE *f);
+
+/* Opened for reading. */
+bool nl_cfile_reads(FILE *f);
+/* Input that stdio has in its buffer: the bytes, which fread takes; NULL and 0 for none. */
+const char *nl_cfile_peek(FILE *f, size_t *n);
+/* Output that stdio has in its buffer. */
+size_t nl_cfile_pending(FILE *f);
+/*
+ * How many bytes fwrite would only put into the buffer; 0 for a stream without one, or that is
+ * written by lines.
+ */
+size_t nl_cfile_room(FILE *f);
+bool nl_cfile_by_lines(FILE *f);
+
+#endif

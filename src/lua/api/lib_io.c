@@ -1,0 +1,104 @@
+/*
+ * lib_io.c - the library `io`: puts the functions that may sleep in the place of LuaJIT's; see
+ * io_file.h
+ */
+#include "lua/api/io_file.h"
+
+#include "base/spin.h"
+#include "lua/api/modules.h"
+
+nl_io_stock nl_io;
+
+#if !NL_LUAJIT_INSIDE
+bool nl_io_is52(lua_State *L)
+{
+    static atomic_int known; /* 1: no, 2: yes; relaxed, whoever asks gets the same answer */
+    int is = atomic_load_explicit(&known, memory_order_relaxed);
+    if (is == 0) {
+        is = luaL_loadstring(L, "goto = 1") == 0 ? 1 : 2; /* a name in 5.1 */
+        lua_pop(L, 1);
+        atomic_store_explicit(&known, is, memory_order_relaxed);
+    }
+    return is == 2;
+}
+#endif
+
+/* Pushes the default file by the stock function; nil if that has been taken away. */
+static nl_noinline void push_default_slow(lua_State *L, bool output)
+{
+    lua_pushcfunction(L, output ? nl_io.output : nl_io.input);
+    lua_call(L, 0, 1);
+}
+
+nl_file *nl_file_push_default(lua_State *L, bool output)
+{
+    if (!nl_lua_pushiofile(L, output)) {
+        push_default_slow(L, output);
+    }
+    return nl_file_test(L, nl_lctx_of(L), lua_gettop(L));
+}
+
+/* ------------------------------------------------------------------ opening */
+
+typedef struct replacement {
+    const char *name;
+    lua_CFunction ours, *stock;
+} replacement;
+
+static const replacement of_io[] = {
+    {"write", nl_io_write, &nl_io.write}, {"flush", nl_io_flush, &nl_io.flush}, {NULL, NULL, NULL}};
+static const replacement of_file[] = {{"write", nl_io_file_write, &nl_io.file_write},
+                                      {"flush", nl_io_file_flush, &nl_io.file_flush},
+                                      {NULL, NULL, NULL}};
+
+static void note_stock(lua_State *L, const replacement *r)
+{
+    for (; r->name; r++) {
+        lua_getfield(L, -1, r->name);
+        *r->stock = lua_tocfunction(L, -1);
+        lua_pop(L, 1);
+    }
+}
+
+/*
+ * In the table on top.  Each of ours keeps the environment that LuaJIT's library expects of its
+ * functions.
+ */
+static void replace(lua_State *L, const replacement *r)
+{
+    for (; r->name; r++) {
+        lua_getfield(L, -1, r->name);
+        lua_pushcfunction(L, r->ours);
+        lua_getfenv(L, -2);
+        lua_setfenv(L, -2);
+        lua_setfield(L, -3, r->name);
+        lua_pop(L, 1);
+    }
+}
+
+/* With the library's table and that of the methods on top: what is the same in every state. */
+static void note_all(lua_State *L)
+{
+    static nl_spin lock = NL_SPIN_INIT; /* whoever comes after has seen what the first has noted */
+    static bool noted;
+    nl_spin_lock(&lock);
+    if (!noted) {
+        note_stock(L, of_file);
+        lua_pushvalue(L, -2);
+        note_stock(L, of_io);
+        lua_pop(L, 1);
+        noted = true;
+    }
+    nl_spin_unlock(&lock);
+}
+
+void nl_io_extend(lua_State *L)
+{
+    luaL_checkstack(L, 8, NULL);
+    lua_getfield(L, LUA_REGISTRYINDEX, LUA_FILEHANDLE);
+    nl_lctx_of(L)->objects.file = lua_topointer(L, -1);
+    note_all(L);
+    replace(L, of_file);
+    lua_pop(L, 1);
+    replace(L, of_io);
+}
