@@ -54,7 +54,6 @@ tcp.accept(listener, function(accepted, socket)
         context.log("cannot accept:", context.strerror(socket))
         return
     end
-    tcp.set_nodelay(socket, true)
     tcp.set_rwopt(socket, framing)
     tcp.read(socket, on_message)
 end)

@@ -20,7 +20,6 @@ local right, playing, start = 0, players, timer.now()
 
 -- Plays one player's rounds; returns what went wrong, if something did.
 local function play(socket, name)
-    tcp.set_nodelay(socket, true)
     tcp.set_rwopt(socket, framing)
     for round = 1, rounds do
         local ok, err = tcp.write(socket, ("%s plays %d"):format(name, round))

@@ -29,7 +29,6 @@ local framing = {
 local come, gone = 0, 0
 
 local function welcome(socket)
-    tcp.set_nodelay(socket, true)
     tcp.set_rwopt(socket, framing)  -- the write options hold for the agent's writes, too
     tcp.set_wshared(socket, true)
     local agent, err = context.create("agent.lua", tcp.fd(socket))

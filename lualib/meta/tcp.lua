@@ -430,8 +430,9 @@ function tcp.set_rwopt(socket, options) end
 ---@nodiscard
 function tcp.get_rwopt(socket) end
 
----Switches Nagle's algorithm off (`true`) or on. Off, small writes leave at once; the runtime gathers the writes of one turn
----anyway.
+---Switches Nagle's algorithm off (`true`) or on (`false`). It is off from the start, so small writes leave at once; the
+---runtime gathers the writes of one turn anyway. Switched on, the kernel keeps a small write back as long as the peer has not
+---acknowledged the one before.
 ---
 ---Errors:
 ---- `ETCPSCLOSED`: the socket is closed.
@@ -440,7 +441,7 @@ function tcp.get_rwopt(socket) end
 ---```lua
 ---local ok, listener = assert(tcp.listen("127.0.0.1", 0))
 ---local ok, s = assert(tcp.connect("127.0.0.1", listener:local_port()))
----print(s:set_nodelay(true)) --> true
+---print(s:set_nodelay(false)) --> true
 ---```
 ---@param socket tcp.socket
 ---@param enable boolean True: send at once.

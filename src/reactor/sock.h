@@ -51,6 +51,7 @@ intptr_t nl_sock_writev(nl_fd fd, const nl_iov *iov, int n);
 /* Plain send of one run of bytes, the same results; cheaper than writev. */
 intptr_t nl_sock_write(nl_fd fd, const void *buf, size_t n);
 
+/* On from the start, for listeners' connections too. */
 int nl_sock_nodelay(nl_fd fd, bool on);
 int nl_sock_shutdown_write(nl_fd fd);
 /* The close that follows resets the connection, if it is one of TCP: the peer sees no end in order. */

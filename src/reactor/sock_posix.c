@@ -44,6 +44,17 @@ static int set_int(int fd, int level, int name, int value)
     return setsockopt(fd, level, name, &value, sizeof(value)) == 0 ? 0 : nl_neg_errno();
 }
 
+/*
+ * Without it what is written while something is still unacknowledged waits for the acknowledgement,
+ * which the other end delays by 40 ms. (A Unix socket delays nothing.)
+ */
+static void set_nodelay(int fd, const nl_addr *a)
+{
+    if (nl_addr_family(a) != 1) {
+        set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    }
+}
+
 /* What a new descriptor must be made where the call that creates it cannot. */
 static int fresh_socket(int fd)
 {
@@ -142,6 +153,7 @@ int nl_sock_listen(nl_fd *out, const nl_addr *a, const struct nl_listen_opts *o)
             goto fail;
         }
     }
+    set_nodelay(fd, a); /* for those that are accepted, see inherit_nodelay */
     /* Every system cuts a backlog that is too long to what it allows. */
     if (listen(fd, o->backlog > 0 ? o->backlog : 65535) != 0) {
         err = nl_neg_errno();
@@ -178,6 +190,25 @@ static bool accept_again(int err)
     }
 }
 
+/*
+ * On most systems an accepted socket has the listener's TCP_NODELAY: the first one shows whether on
+ * this one.
+ */
+static void inherit_nodelay(int fd, const nl_addr *a)
+{
+    static atomic_bool inherited; /* relaxed: a thread that does not see it yet asks for itself */
+    if (atomic_load_explicit(&inherited, memory_order_relaxed) || nl_addr_family(a) == 1) {
+        return;
+    }
+    int on = 0;
+    socklen_t len = sizeof(on);
+    if (getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, &len) == 0 && on) {
+        atomic_store_explicit(&inherited, true, memory_order_relaxed);
+    } else {
+        set_nodelay(fd, a);
+    }
+}
+
 int nl_sock_accept(nl_fd *out, nl_fd listener, nl_addr *peer)
 {
     int fd = -1;
@@ -200,8 +231,9 @@ int nl_sock_accept(nl_fd *out, nl_fd listener, nl_addr *peer)
         close(fd);
         return err;
     }
+    a.len = (unsigned)len;
+    inherit_nodelay(fd, &a);
     if (peer) {
-        a.len = (unsigned)len;
         *peer = a;
     }
     *out = fd;
@@ -231,6 +263,7 @@ int nl_sock_connect(nl_fd *out, const nl_addr *a)
     if (err) {
         return err;
     }
+    set_nodelay(fd, a);
     if (connect(fd, nl_csockaddr(a), a->len) != 0) {
         if (errno == EINPROGRESS || errno == EINTR) { /* after a signal, too, it goes on by itself */
             *out = fd;

@@ -126,6 +126,26 @@ def test_give_way_unsent(h):
     process.kill()
 
 
+def test_small_writes_leave_at_once(h):
+    """tcp.nodelay.default: two small writes, one turn apart, do not wait for the peer's acknowledgement"""
+    process = h.start(SERVER + """
+        local _, s = tcp.accept(l)
+        while tcp.read(s) do
+          tcp.write(s, "answer") timer.sleep(0.001) tcp.write(s, "event")
+        end""")
+    peer = h.connect(process.port())
+    apart = []
+    for _ in range(40):  # the first ones are acknowledged at once in any case
+        peer.send(b"request")
+        peer.read(6)
+        start = time.monotonic()
+        peer.read(5)
+        apart.append(time.monotonic() - start)
+    peer.close()
+    process.finish(0)
+    assert min(apart[20:]) < 0.03, min(apart[20:])
+
+
 def test_callbacks_of_a_reset(h):
     """tcp.write.callback-order-reset: callbacks come in the order written also where the peer resets, to all that share the fd"""
     h.file("writer.lua", """

@@ -8,6 +8,8 @@
 #include <string.h>
 #ifndef _WIN32
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -71,6 +73,20 @@ static void check_flags(nl_fd fd)
 
 /* --- Connections ------------------------------------------------------------------------- */
 
+static void check_nodelay(nl_fd fd, const nl_addr *a, bool on)
+{
+#ifndef _WIN32
+    int value = 0;
+    socklen_t len = sizeof(value);
+    if (nl_addr_family(a) != 1) {
+        cr_assert_eq(getsockopt((int)fd, IPPROTO_TCP, TCP_NODELAY, &value, &len), 0);
+        cr_assert_eq(value != 0, on);
+    }
+#else
+    (void)fd, (void)a, (void)on;
+#endif
+}
+
 static void talk(nl_addr *a)
 {
     char buf[64];
@@ -84,8 +100,11 @@ static void talk(nl_addr *a)
     s = accepted(l);
     check_flags(c);
     check_flags(s);
-    cr_assert_eq(nl_sock_nodelay(c, true), 0);
+    check_nodelay(c, a, true);
+    check_nodelay(s, a, true);
     cr_assert_eq(nl_sock_nodelay(c, false), 0);
+    check_nodelay(c, a, false);
+    cr_assert_eq(nl_sock_nodelay(c, true), 0);
     cr_assert_eq(nl_sock_read(s, buf, sizeof(buf)), NL_AGAIN);
 
     cr_assert_eq(nl_sock_write(c, "hello", 5), 5);
