@@ -31,6 +31,8 @@ int nl_thread_start(nl_thread **out, const char *name, void (*fn)(void *), void 
 void nl_thread_join(nl_thread *t);
 /* Binds the calling thread to the i-th processor of the process's own set.  0 or -errno (-EINVAL: no such one). */
 int nl_thread_pin(int cpu_index);
+/* Undoes it; children and threads started by a thread that is bound would be bound as well.  The index, or -1. */
+int nl_thread_unpin(void);
 /* Gives the rest of the time slice away. */
 void nl_thread_yield(void);
 /* Bytes left on the calling thread's stack; 0 also where the system cannot tell.  The first call of a thread is slow. */

@@ -136,11 +136,13 @@ void nl_region_unmap(void *p, size_t n)
 
 /*
  * The mask as it was when first asked for: later a worker may have bound itself, and the
- * kernel then tells that thread only of the one processor it is bound to.
+ * kernel then tells that thread only of the one processor it is bound to.  Never freed.
  */
 static pthread_once_t cpu_once = PTHREAD_ONCE_INIT;
-static int *cpus; /* numbers of the processors; never freed */
+static cpu_set_t *cpu_all;
+static size_t cpu_size; /* of a mask in bytes; 0: the kernel does not tell */
 static int cpu_count;
+static _Thread_local int pinned_to = -1;
 
 static void cpu_init(void)
 {
@@ -149,13 +151,9 @@ static void cpu_init(void)
         cpu_set_t *set = CPU_ALLOC((size_t)max);
         size_t size = CPU_ALLOC_SIZE((size_t)max);
         if (set && sched_getaffinity(getpid(), size, set) == 0) {
-            cpus = (int *)nl_malloc((size_t)CPU_COUNT_S(size, set) * sizeof(int));
-            for (int i = 0; i < max; i++) {
-                if (CPU_ISSET_S((size_t)i, size, set)) {
-                    cpus[cpu_count++] = i;
-                }
-            }
-            CPU_FREE(set);
+            cpu_all = set;
+            cpu_size = size;
+            cpu_count = CPU_COUNT_S(size, set);
             return;
         }
         CPU_FREE(set);
@@ -177,17 +175,26 @@ int nl_thread_pin(int cpu_index)
     if (cpu_index < 0 || cpu_index >= cpu_count) {
         return -EINVAL;
     }
-    int cpu = cpus[cpu_index];
-    size_t size = CPU_ALLOC_SIZE((size_t)cpu + 1);
-    cpu_set_t *set = CPU_ALLOC((size_t)cpu + 1);
-    if (!set) {
-        return -ENOMEM;
+    size_t cpu = 0;
+    for (int before = cpu_index; !CPU_ISSET_S(cpu, cpu_size, cpu_all) || before-- > 0; cpu++) {
     }
-    CPU_ZERO_S(size, set);
-    CPU_SET_S((size_t)cpu, size, set);
-    int err = pthread_setaffinity_np(pthread_self(), size, set);
-    CPU_FREE(set);
+    cpu_set_t *one = (cpu_set_t *)nl_calloc(cpu_size);
+    CPU_SET_S(cpu, cpu_size, one);
+    int err = pthread_setaffinity_np(pthread_self(), cpu_size, one);
+    nl_free(one);
+    if (!err) {
+        pinned_to = cpu_index;
+    }
     return -err;
+}
+
+int nl_thread_unpin(void)
+{
+    int was = pinned_to;
+    if (was >= 0 && pthread_setaffinity_np(pthread_self(), cpu_size, cpu_all) == 0) {
+        pinned_to = -1;
+    }
+    return was;
 }
 
 #else
@@ -203,6 +210,11 @@ int nl_thread_pin(int cpu_index)
     return cpu_index < 0 || cpu_index >= nl_ncpu() ? -EINVAL : -ENOTSUP;
 }
 
+int nl_thread_unpin(void)
+{
+    return -1;
+}
+
 #endif
 
 /* --- Threads ----------------------------------------------------------------------------- */
@@ -211,12 +223,17 @@ struct nl_thread {
     pthread_t id;
     void (*fn)(void *);
     void *arg;
+    int starter_pinned_to; /* the new thread has inherited that; -1: not pinned */
     char name[16];
 };
 
 static void *thread_main(void *arg)
 {
     nl_thread *t = (nl_thread *)arg;
+#ifdef __linux__
+    pinned_to = t->starter_pinned_to;
+    nl_thread_unpin();
+#endif
 #if defined(__linux__) || defined(__NetBSD__)
 #ifdef __NetBSD__
     pthread_setname_np(pthread_self(), "%s", t->name);
@@ -249,6 +266,9 @@ int nl_thread_start(nl_thread **out, const char *name, void (*fn)(void *), void 
     nl_thread *t = (nl_thread *)nl_calloc(sizeof(*t));
     t->fn = fn;
     t->arg = arg;
+#ifdef __linux__
+    t->starter_pinned_to = pinned_to;
+#endif
     snprintf(t->name, sizeof(t->name), "%s", name);
 
     int err = pthread_attr_init(&attr);

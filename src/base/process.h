@@ -21,6 +21,7 @@
  *   started with: those of system(), popen() and fork(), not those of a bare posix_spawn().
  * - SIGPIPE ends the process only if the reader of standard output has gone.  Any other write to
  *   a broken pipe fails with EPIPE.  Children have the system's default.
+ * - Children run on all processors, also those of a thread that is bound to one.
  */
 void nl_process_init(void);
 

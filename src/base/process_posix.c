@@ -18,6 +18,7 @@
 #endif
 
 #include "base/alloc.h"
+#include "base/os.h"
 
 /* --- Standard descriptors ------------------------------------------------------------------ */
 
@@ -86,6 +87,7 @@ static bool limit_is_own(struct rlimit *now)
 static void in_forked_child(void)
 {
     struct rlimit lim;
+    nl_thread_unpin();
     if (!limit_is_own(&lim)) {
         lim.rlim_cur = given;
         setrlimit(RLIMIT_NOFILE, &lim);
@@ -96,7 +98,7 @@ static void raise_limit(void)
 {
     struct rlimit lim;
     if (given != raised || getrlimit(RLIMIT_NOFILE, &lim) != 0) {
-        return; /* raised before */
+        return; /* done before */
     }
     rlim_t old = lim.rlim_cur;
     lim.rlim_cur = lim.rlim_max;
@@ -108,16 +110,22 @@ static void raise_limit(void)
     if (lim.rlim_cur != old && setrlimit(RLIMIT_NOFILE, &lim) == 0) {
         given = old;
         raised = lim.rlim_cur;
-        pthread_atfork(NULL, NULL, in_forked_child);
     }
 }
 
+/* --- Children ------------------------------------------------------------------------------ */
+
 /*
- * system() and popen() of libc start the shell without fork's handlers, and a limit cannot be set
- * for one child only.  So the shell sets it.  These definitions stand in front of libc's for
- * LuaJIT, for modules in C and for the ffi.
+ * system() and popen() of libc start the shell without the handlers of fork, and a limit cannot
+ * be set for one child only.  So the shell sets it.  These definitions stand in front of libc's
+ * for LuaJIT, for modules in C and for the ffi.
  */
-static char *for_child(const char *command)
+typedef struct child {
+    char *command;
+    int pinned_to;
+} child;
+
+static child child_begin(const char *command)
 {
     struct rlimit lim;
     char set[64] = "";
@@ -128,7 +136,17 @@ static char *for_child(const char *command)
     char *all = (char *)nl_malloc(n + m);
     memcpy(all, set, n);
     memcpy(all + n, command, m);
-    return all;
+    return (child){all, nl_thread_unpin()};
+}
+
+static void child_end(child c)
+{
+    int saved = errno;
+    if (c.pinned_to >= 0) {
+        nl_thread_pin(c.pinned_to);
+    }
+    nl_free(c.command);
+    errno = saved;
 }
 
 __attribute__((visibility("default"))) int system(const char *command)
@@ -138,11 +156,9 @@ __attribute__((visibility("default"))) int system(const char *command)
     if (!command) {
         return libc_system(NULL);
     }
-    char *all = for_child(command);
-    int status = libc_system(all);
-    int saved = errno;
-    nl_free(all);
-    errno = saved;
+    child c = child_begin(command);
+    int status = libc_system(c.command);
+    child_end(c);
     return status;
 }
 
@@ -150,16 +166,19 @@ __attribute__((visibility("default"))) FILE *popen(const char *command, const ch
 {
     FILE *(*libc_popen)(const char *, const char *);
     *(void **)&libc_popen = dlsym(RTLD_NEXT, "popen");
-    char *all = for_child(command);
-    FILE *f = libc_popen(all, mode);
-    int saved = errno;
-    nl_free(all);
-    errno = saved;
+    child c = child_begin(command);
+    FILE *f = libc_popen(c.command, mode);
+    child_end(c);
     return f;
 }
 
 void nl_process_init(void)
 {
+    static bool done;
+    if (!done) {
+        done = true;
+        pthread_atfork(NULL, NULL, in_forked_child);
+    }
     fill_standard();
     catch_sigpipe();
     raise_limit();

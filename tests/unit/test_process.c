@@ -4,6 +4,7 @@
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -142,6 +143,41 @@ Test(process, what_the_parent_ignores_stays_ignored)
 {
     cr_assert_eq(in_child(survives_ignored_sigpipe), 0);
 }
+
+#ifdef __linux__
+
+static int bound_to(void)
+{
+    cpu_set_t set;
+    cr_assert_eq(sched_getaffinity(0, sizeof(set), &set), 0);
+    return CPU_COUNT(&set);
+}
+
+static bool runs_on_all(void)
+{
+    return bound_to() == nl_ncpu();
+}
+
+static void look(void *arg)
+{
+    *(int *)arg = bound_to();
+}
+
+Test(process, children_run_on_all_processors)
+{
+    nl_thread *t;
+    int seen = 0;
+    nl_process_init();
+    cr_assert_eq(nl_thread_pin(0), 0);
+    cr_assert_eq(printed("nproc"), nl_ncpu());
+    cr_assert_eq(in_child(runs_on_all), 0);
+    cr_assert_eq(nl_thread_start(&t, "look", look, &seen), 0);
+    nl_thread_join(t);
+    cr_assert_eq(seen, nl_ncpu());
+    cr_assert_eq(bound_to(), 1);
+}
+
+#endif
 
 static bool has_standard_descriptors(void)
 {
