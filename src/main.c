@@ -245,13 +245,13 @@ static int run(const options *o)
 {
     int err = nl_sched_init(&o->sched);
     if (err) {
-        fprintf(stderr, "nl-jit: cannot start: %s\n", nl_strerror(-err));
+        fprintf(stderr, "nl-jit: cannot start: %s\n", nl_err_text(err));
         return 1;
     }
     int status = 1;
     err = nl_tcp_init();
     if (err) {
-        fprintf(stderr, "nl-jit: cannot start: %s\n", nl_strerror(-err));
+        fprintf(stderr, "nl-jit: cannot start: %s\n", nl_err_text(err));
     } else {
         status = nl_lua_start(&o->lua);
         if (!status) {

@@ -253,3 +253,8 @@ int nl_err_from_os(int os_errno)
 }
 
 #endif
+
+const char *nl_err_text(int result)
+{
+    return nl_strerror(nl_err_from_os(-result));
+}

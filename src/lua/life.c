@@ -370,7 +370,7 @@ static int load_first(lua_State *L)
         return lua_error(L);
     }
     if (err) {
-        return luaL_error(L, "cannot open %s: %s", script_of(o), nl_strerror(-err));
+        return luaL_error(L, "cannot open %s: %s", script_of(o), nl_err_text(err));
     }
     lua_setfield(L, LUA_REGISTRYINDEX, MAIN);
     return 0;
@@ -427,7 +427,7 @@ int nl_lua_start(const nl_lua_options *o)
     }
     if (!err) {
         err = nl_ctx_start(&lc->ctx);
-        why = nl_strerror(-err);
+        why = nl_err_text(err);
     }
     if (err) {
         fprintf(stderr, "nl-jit: %s\n", why ? why : "?");

@@ -165,7 +165,7 @@ static void start_workers(void)
     s->nworkers = n;
     nl_mutex_unlock(s->start_lock);
     if (n < wanted) {
-        nl_log(NULL, "only %d of %d workers could be started: %s", n, wanted, nl_strerror(-failed));
+        nl_log(NULL, "only %d of %d workers could be started: %s", n, wanted, nl_err_text(failed));
     }
 }
 

@@ -125,6 +125,8 @@ Test(err, from_os)
     for (size_t i = 0; i < nl_countof(known); i++) {
         cr_assert_eq(nl_err_from_os(known[i].os), known[i].linux_number, "row %d", (int)i);
     }
+    cr_assert_str_eq(nl_err_text(-ECONNREFUSED), "Connection refused");
+    cr_assert_str_eq(nl_err_text(-NL_ETIMEOUT), "operation timed out");
     cr_assert_eq(nl_err_from_os(0), 0);
     cr_assert_eq(nl_err_from_os(NL_ETIMEOUT), NL_ETIMEOUT);
     cr_assert_eq(nl_err_from_os(NL_ESTOPPING), NL_ESTOPPING);

@@ -6,6 +6,7 @@
  * its message comes back or is dropped, which may happen on another worker, and the one who waits.
  */
 #include "base/alloc.h"
+#include "base/err.h"
 #include "lua/api/lsock.h"
 #include "lua/msg/bufobj.h"
 
@@ -51,7 +52,7 @@ static void complete(nl_lctx *lc, nl_wait *w, int err)
     lua_State *L = nl_wait_begin(lc, w);
     lua_pushboolean(L, err == 0);
     if (err || callback) {
-        lua_pushinteger(L, err);
+        lua_pushinteger(L, nl_err_from_os(err));
     }
     nl_wait_end(lc, w, err || callback ? 2 : 1);
 }

@@ -136,7 +136,7 @@ static int load_module(lua_State *L, const char *name, nl_chunk *c)
         }
     }
     lua_pushfstring(L, "error loading module " LUA_QS " from file " LUA_QS ":\n\t%s", name, file,
-                    err == -NL_ESYNTAX ? lua_tostring(L, -1) : nl_strerror(-err));
+                    err == -NL_ESYNTAX ? lua_tostring(L, -1) : nl_err_text(err));
     return lua_error(L);
 }
 
@@ -544,7 +544,7 @@ static int dofile_chunk(lua_State *L)
         return lua_error(L);
     }
     if (err) {
-        return luaL_error(L, "cannot open %s: %s", lua_tostring(L, 1), nl_strerror(-err));
+        return luaL_error(L, "cannot open %s: %s", lua_tostring(L, 1), nl_err_text(err));
     }
     return 1;
 }

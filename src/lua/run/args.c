@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/err.h"
 #include "lua/run/lctx.h"
 
 #define HUNDRED_YEARS (100 * 365.25 * 86400)
@@ -9,7 +10,7 @@
 int nl_push_err(lua_State *L, int err)
 {
     lua_pushboolean(L, 0);
-    lua_pushinteger(L, err);
+    lua_pushinteger(L, nl_err_from_os(err));
     return 2;
 }
 
