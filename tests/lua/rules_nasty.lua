@@ -70,6 +70,40 @@ t.test("rules.finalizers.root: a coroutine of the runtime that a finalizer saw i
   t.returns({ true, 0, h, -1 }, context.recv(h, 20))
 end)
 
+t.test("rules.finalizers.callback: one that takes a callback away while its message is unpacked leaves it its arguments", function()
+  local h = t.spawn([[
+    context.register "the receiver"
+    local n = ...
+    local got, wrong, removed = 0, 0, 0
+    local arm
+    local function rubbish()
+      local p = newproxy(true)
+      getmetatable(p).__gc = function()
+        removed = removed + 1
+        context.recv("the receiver", nil)
+        context.run(arm)
+      end
+    end
+    local function receive(ok, data, from, session, handle)
+      got = got + 1
+      if handle ~= "the receiver" then wrong = wrong + 1 end
+      rubbish()
+      arm()
+    end
+    function arm() context.recv("the receiver", receive) end
+    collectgarbage("setpause", 0)
+    arm()
+    for i = 1, n do
+      context.send(context.self, { i, tostring(i), { {}, {}, {} } })
+      if i % 10 == 0 then timer.sleep(0) end
+    end
+    while got < n do timer.sleep(0.01) end
+    context.send(context.parent, wrong, removed > 0)
+    context.destroy()
+  ]], t.scale(2000))
+  t.returns({ true, 0, h, -1, true }, context.recv(h, 20))
+end)
+
 t.test("rules.finalizers.end: the end of a context runs all, also those that the collector had in line", function()
   -- With so small steps it sweeps for a while between finding what has to be finalized and beginning with it.
   local source = [[

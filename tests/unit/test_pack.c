@@ -1,11 +1,12 @@
 /* test_pack.c - the serialiser: what goes in comes out in another state; what cannot is refused with its path. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "lua/api/modules.h"
-#include "lua/msg/pack.h"
-#include "lua/run/lctx.h"
+#include "lua/msg/pack_impl.h"
+#include "rng.h"
 
 /*
  * Two bare states are enough.  The packer asks lib_buffer.c whether a userdata is a buffer, and
@@ -429,3 +430,136 @@ Test(pack, random_values, .init = open_states, .fini = close_states)
         cr_assert(lua_toboolean(B->vm.L, -1));
     }
 }
+
+#if NL_LUAJIT_INSIDE
+
+/* ------------------------------------------------------------------ the short way against the long one */
+
+/* Arguments: a seed.  Leaves values, among them some that are refused. */
+static const char any_values[] =
+    "local seed = ...\n"
+    "local r = seed\n"
+    "local function rnd(n) r = (r * 1103515245 + 12345) % 2147483648 return math.floor(r / 65536) % n end\n"
+    "local tables, last = {}, nil\n"
+    "local odd = {0/0, 1/0, -0.0, 2^53, -2^31, 2^31, 0.1, '', 'a\\0b', ('x'):rep(255), ('y'):rep(256), true, "
+    "false}\n"
+    "local keys = {0, -1, 0.5, 2^31, 1e300, true, false, '', 'a\\0b', ('k'):rep(40), 7, 100, 4, 2}\n"
+    "local function make(d)\n"
+    "  local k = rnd(d > 3 and 5 or 8)\n"
+    "  if k == 0 then return odd[rnd(#odd) + 1] elseif k == 1 then return rnd(1000) / 7\n"
+    "  elseif k == 2 then return ('s'):rep(rnd(70)) elseif k == 3 then return rnd(32768)\n"
+    "  elseif k == 4 then return #tables > 0 and rnd(3) == 0 and tables[rnd(#tables) + 1] or 'word' .. "
+    "rnd(9) end\n"
+    "  local t = {}\n"
+    "  local n = rnd(8)\n"
+    "  for i = 1, n do t[i] = make(d + 1) end\n"
+    "  for i = 1, rnd(4) do t['k' .. rnd(100)] = make(d + 1) end\n"
+    "  for i = 1, rnd(3) do t[keys[rnd(#keys) + 1]] = make(d + 1) end\n"
+    "  for i = 1, rnd(4) do t[rnd(14)] = nil end\n"
+    "  if rnd(150) == 0 then t[t] = 1 end\n"
+    "  if rnd(150) == 0 then t.f = print end\n"
+    "  if rnd(150) == 0 then t.cycle = {t} end\n"
+    "  if rnd(20) == 0 then for i = 1, 90 + rnd(11) do t = {t} end end\n"
+    "  tables[#tables + 1] = t\n"
+    "  return t\n"
+    "end\n"
+    "local values = {}\n"
+    "local n = rnd(6)\n"
+    "for i = 1, n do values[i] = make(0) end\n"
+    "return unpack(values, 1, n)\n";
+
+/* (a1, a2, …, b1, b2, …): whether the second half is a copy of the first, and shares what that shares. */
+static const char is_copy[] =
+    "local function same(a, b, seen)\n"
+    "  if type(a) ~= 'table' then return rawequal(a, b) and (a ~= 0 or 1 / a == 1 / b) or a ~= a and b ~= b "
+    "end\n"
+    "  if seen[a] or type(b) ~= 'table' then return seen[a] == b end\n"
+    "  seen[a] = b\n"
+    "  for k, v in pairs(a) do if not same(v, rawget(b, k), seen) then return false end end\n"
+    "  for k in pairs(b) do if rawget(a, k) == nil then return false end end\n"
+    "  return true\n"
+    "end\n"
+    "local values, n, seen = {...}, select('#', ...) / 2, {}\n"
+    "for i = 1, n do if not same(values[i], values[n + i], seen) then return false end end\n"
+    "return true\n";
+
+static nl_packet *packed;
+
+static int pack_long_way(lua_State *L)
+{
+    packed = nl_pack_any(L, 1, lua_gettop(L), 1, &spare);
+    return 0;
+}
+
+static int pack_short_way(lua_State *L)
+{
+    packed = nl_pack_plain(L, 1, lua_gettop(L), 1, &spare, NULL);
+    return 0;
+}
+
+/* Packs the values on A's stack; NULL if they are refused, why is on top then. */
+static nl_packet *pack_by(lua_CFunction way)
+{
+    lua_State *L = A->vm.L;
+    int n = lua_gettop(L);
+    packed = spare = NULL;
+    luaL_checkstack(L, n + 1, NULL);
+    lua_pushcfunction(L, way);
+    for (int i = 1; i <= n; i++) {
+        lua_pushvalue(L, i);
+    }
+    return lua_pcall(L, n, 0, 0) == 0 ? packed : NULL;
+}
+
+/* Unpacks m twice in B, by its own way and by the long one, and compares both with the values on A's stack. */
+static void check_copy(nl_packet *m, int n, const char *source, int seed)
+{
+    for (int way = 0; way < 2; way++) {
+        lua_State *L = B->vm.L;
+        lua_settop(L, 0);
+        cr_assert_eq(luaL_loadstring(L, is_copy), 0);
+        cr_assert_eq(luaL_loadstring(L, source), 0); /* the same values once more */
+        lua_pushinteger(L, seed);
+        lua_call(L, 1, n);
+        if (way == 1 && m->body.kind <= NL_PACKED_TABLES) {
+            m->body.kind = NL_PACKED_ANY;
+        }
+        cr_assert_eq(nl_packet_unpack(L, m), n);
+        lua_call(L, 2 * n, 1);
+        cr_assert(lua_toboolean(L, -1), "values of seed %d are not the same, way %d", seed, way);
+    }
+    nl_packet_free(m);
+}
+
+Test(pack, short_and_long_way_agree, .init = open_states, .fini = close_states)
+{
+    int refusals = 0, plain = 0;
+    for (int seed = 1; seed <= RNG_ROUNDS(2000, 200); seed++) {
+        lua_State *L = A->vm.L;
+        lua_settop(L, 0);
+        cr_assert_eq(luaL_loadstring(L, any_values), 0);
+        lua_pushinteger(L, seed);
+        lua_call(L, 1, LUA_MULTRET);
+        int n = lua_gettop(L);
+        nl_packet *any = pack_by(pack_long_way);
+        lua_settop(L, any ? n : n + 1); /* with the refusal */
+        const char *why = any ? NULL : lua_tostring(L, n + 1);
+        char text[400] = "";
+        snprintf(text, sizeof text, "%s", why ? why : "");
+        lua_settop(L, n);
+        nl_packet *short_one = pack_by(pack_short_way);
+        cr_assert_eq(any != NULL, short_one != NULL, "seed %d: only one way refuses", seed);
+        if (!any) {
+            refusals++;
+            cr_assert_str_eq(lua_tostring(L, -1), text);
+            continue;
+        }
+        plain += short_one->body.kind != NL_PACKED_ANY;
+        check_copy(any, n, any_values, seed);
+        check_copy(short_one, n, any_values, seed);
+    }
+    cr_assert_gt(refusals, RNG_ROUNDS(100, 10));
+    cr_assert_gt(plain, RNG_ROUNDS(1000, 100));
+}
+
+#endif

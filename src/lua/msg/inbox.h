@@ -21,9 +21,8 @@
 #include "lua/run/lctx.h"
 
 typedef struct nl_peer {
-    nl_list receivers;   /* coroutines in recv(handle): nl_wait */
-    nl_wait *callback;   /* of recv(handle, callback) */
-    nl_lua_held held[2]; /* its function and the handle as given, which its references keep */
+    nl_list receivers; /* coroutines in recv(handle): nl_wait */
+    nl_wait *callback; /* of recv(handle, callback) */
     uint64_t handle;
     bool watching;        /* it will tell us of its end */
     struct nl_peer *next; /* in its bucket */

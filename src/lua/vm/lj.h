@@ -203,25 +203,6 @@ static inline void nl_lua_xmove1(lua_State *from, lua_State *to)
     }
 }
 
-/* --- values held in C --------------------------------------------------------------------- */
-
-/* A copy of a value that something else keeps from the collector, which moves nothing. */
-typedef TValue nl_lua_held;
-
-/* The value at index i, which exists. */
-static inline void nl_lua_hold(lua_State *L, int i, nl_lua_held *h)
-{
-    *h = L->base[i - 1];
-}
-
-/* False: the value must be had from where it is kept. */
-static inline bool nl_lua_pushheld(lua_State *L, const nl_lua_held *h)
-{
-    *L->top = *h;
-    nl_lua_pushed(L);
-    return true;
-}
-
 /* --- the registry -------------------------------------------------------------------------- */
 
 /* lua_rawgeti(L, LUA_REGISTRYINDEX, n) */
@@ -364,9 +345,6 @@ static inline lua_Alloc nl_lua_getallocf(lua_State *L, void **ud)
 #define nl_lua_putnumber lua_pushnumber
 #define nl_lua_pushvalue lua_pushvalue
 #define nl_lua_xmove1(from, to) lua_xmove(from, to, 1)
-typedef char nl_lua_held;
-#define nl_lua_hold(L, i, h) ((void)(h))
-#define nl_lua_pushheld(L, h) ((void)(h), false)
 #define nl_lua_getref(L, n) lua_rawgeti(L, LUA_REGISTRYINDEX, n)
 #define nl_lua_setref(L, n) lua_rawseti(L, LUA_REGISTRYINDEX, n)
 #define nl_lua_status lua_status
