@@ -1,5 +1,5 @@
 /*
- * log.c - see log.h.  A line is put together in memory and written at once.
+ * log.c - see log.h.  An entry is put together in memory and written at once.
  */
 #include "base/log.h"
 #include "base/alloc.h"
@@ -10,12 +10,31 @@
 #include <string.h>
 #include <time.h>
 
+#define WHO_MAX 216 /* bytes of a context's name that are shown */
+
+/* who, with what could end the line or move the terminal's cursor written as in a Lua string. */
+static void quote(char *buf, size_t size, const char *who)
+{
+    size_t n = 0;
+    for (const unsigned char *c = (const unsigned char *)who; *c && n + 5 < size; c++) {
+        if (*c == '\n') {
+            n += (size_t)snprintf(buf + n, size - n, "\\n");
+        } else if (*c < ' ' || *c == 127) {
+            n += (size_t)snprintf(buf + n, size - n, "\\%03d", *c);
+        } else {
+            buf[n++] = (char)*c;
+        }
+    }
+    buf[n] = 0;
+}
+
 /* "2026-11-22 10:26:50.123456 [who] " in local time; returns its length. */
 static size_t stamp(char *buf, size_t size, const char *who)
 {
     int64_t sec;
     int usec;
     struct tm tm;
+    char name[WHO_MAX];
     nl_wall_clock(&sec, &usec);
     time_t t = (time_t)sec;
 #ifdef _WIN32
@@ -23,27 +42,54 @@ static size_t stamp(char *buf, size_t size, const char *who)
 #else
     localtime_r(&t, &tm);
 #endif
+    quote(name, sizeof name, who ? who : "nl-jit");
     int n = snprintf(buf, size, "%04d-%02d-%02d %02d:%02d:%02d.%06d [%s] ", tm.tm_year + 1900, tm.tm_mon + 1,
-                     tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, usec, who ? who : "nl-jit");
+                     tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, usec, name);
     return (size_t)n < size ? (size_t)n : size - 1;
+}
+
+/* Appends text to line, with a tab behind each line break: what begins with a time is the beginning of an entry. */
+static size_t indent(char *line, const char *text, size_t len)
+{
+    size_t n = 0;
+    for (const char *end = text + len; text < end;) {
+        const char *nl = memchr(text, '\n', (size_t)(end - text));
+        size_t piece = (size_t)((nl ? nl + 1 : end) - text);
+        memcpy(line + n, text, piece);
+        n += piece;
+        text += piece;
+        if (nl) {
+            line[n++] = '\t';
+        }
+    }
+    return n;
+}
+
+static size_t count_breaks(const char *text, size_t len)
+{
+    size_t n = 0;
+    for (const char *end = text + len; (text = memchr(text, '\n', (size_t)(end - text))); text++) {
+        n++;
+    }
+    return n;
 }
 
 void nl_log_text(const char *who, const char *text, size_t len)
 {
     char small[1024], *line = small;
-    char head[256];
-    size_t n = stamp(head, sizeof(head), who);
-    if (len > sizeof(small) - n - 1) {
-        line = (char *)nl_try_malloc(n + len + 1);
+    char head[WHO_MAX + 40];
+    size_t n = stamp(head, sizeof head, who), need = n + len + count_breaks(text, len) + 1;
+    if (need > sizeof small) {
+        line = (char *)nl_try_malloc(need);
         if (!line) { /* better cut than silent */
             line = small;
-            len = sizeof(small) - n - 1;
+            len = (sizeof small - n - 1) / 2;
         }
     }
     memcpy(line, head, n);
-    memcpy(line + n, text, len);
-    line[n + len] = '\n';
-    nl_stderr_write(line, n + len + 1);
+    n += indent(line + n, text, len);
+    line[n++] = '\n';
+    nl_stderr_write(line, n);
     if (line != small) {
         nl_free(line);
     }
@@ -73,5 +119,36 @@ void nl_log(const char *who, const char *fmt, ...)
     nl_log_text(who, text, (size_t)n);
     if (text != small) {
         nl_free(text);
+    }
+}
+
+/* ------------------------------------------------------------------ without waiting */
+
+/* Of the one thread that writes, or of the caller that is about to start it. */
+static struct {
+    atomic_bool taken;
+    char who[WHO_MAX];
+    char text[512];
+} late;
+
+static void write_late(void *arg)
+{
+    (void)arg;
+    nl_log_text(late.who, late.text, strlen(late.text));
+    atomic_store(&late.taken, false);
+}
+
+void nl_log_async(const char *who, const char *fmt, ...)
+{
+    if (atomic_exchange(&late.taken, true)) {
+        return;
+    }
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(late.text, sizeof late.text, fmt, ap);
+    va_end(ap);
+    snprintf(late.who, sizeof late.who, "%s", who);
+    if (nl_thread_start(NULL, "nl-log", write_late, NULL)) {
+        atomic_store(&late.taken, false);
     }
 }

@@ -1,16 +1,25 @@
 /*
- * log.h - whole lines to standard error, never mixed between threads (one write per line).
+ * log.h - lines on standard error, never mixed between threads.
+ *
+ * Purpose: an entry "2026-11-22 10:26:50.123456 [who] text\n" leaves in one write.  Only an entry
+ *     begins with a time: control characters in who are quoted, and the second and further lines
+ *     of a text get a tab in front.
+ * Threads: any.  A write waits as long as nobody reads standard error, except in nl_log_async.
+ * Ownership: nothing is kept.
  */
 #ifndef NL_LOG_H
 #define NL_LOG_H
 
 #include "base/base.h"
 
-/*
- * Writes "2026-11-22 10:26:50.123456 [who] text\n" in one write(2).  who may be NULL (then
- * "nl-jit").  Line breaks inside text are kept, the lines stay together.
- */
+/* who: the name of a context; NULL: "nl-jit". */
 void nl_log(const char *who, const char *fmt, ...) NL_PRINTF(2, 3);
+/* text may hold any bytes. */
 void nl_log_text(const char *who, const char *text, size_t len);
+/*
+ * For a thread that must not wait: a thread of its own writes the entry.  While one is being
+ * written further ones are lost.  Long texts are cut.
+ */
+void nl_log_async(const char *who, const char *fmt, ...) NL_PRINTF(2, 3);
 
 #endif

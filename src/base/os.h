@@ -25,7 +25,7 @@ int nl_ncpu(void);
  * guard page below: pages that are not touched cost nothing.  name is cut to 15 bytes.
  */
 typedef struct nl_thread nl_thread;
-/* Starts fn(arg).  0 and *out, or -errno. */
+/* Starts fn(arg).  0 and *out, or -errno.  out NULL: nobody waits for its end. */
 int nl_thread_start(nl_thread **out, const char *name, void (*fn)(void *), void *arg);
 /* Waits for its end and frees it. */
 void nl_thread_join(nl_thread *t);

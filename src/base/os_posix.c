@@ -221,6 +221,7 @@ int nl_thread_unpin(void)
 
 struct nl_thread {
     pthread_t id;
+    bool detached;
     void (*fn)(void *);
     void *arg;
     int starter_pinned_to; /* the new thread has inherited that; -1: not pinned */
@@ -246,6 +247,9 @@ static void *thread_main(void *arg)
     pthread_set_name_np(pthread_self(), t->name);
 #endif
     t->fn(t->arg);
+    if (t->detached) {
+        nl_free(t);
+    }
     return NULL;
 }
 
@@ -269,6 +273,7 @@ int nl_thread_start(nl_thread **out, const char *name, void (*fn)(void *), void 
 #ifdef __linux__
     t->starter_pinned_to = pinned_to;
 #endif
+    t->detached = !out;
     snprintf(t->name, sizeof(t->name), "%s", name);
 
     int err = pthread_attr_init(&attr);
@@ -276,6 +281,9 @@ int nl_thread_start(nl_thread **out, const char *name, void (*fn)(void *), void 
         goto fail;
     }
     err = pthread_attr_setstacksize(&attr, stack_size());
+    if (!err && !out) {
+        err = pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    }
     if (!err) {
         err = pthread_create(&t->id, &attr, thread_main, t);
     }
@@ -283,7 +291,9 @@ int nl_thread_start(nl_thread **out, const char *name, void (*fn)(void *), void 
     if (err) {
         goto fail;
     }
-    *out = t;
+    if (out) {
+        *out = t;
+    }
     return 0;
 
 fail:

@@ -127,12 +127,20 @@ static int prepare_state(lua_State *L)
     return 0;
 }
 
+/* Logs the message on top of L. */
+static void log_top(const char *who, lua_State *L)
+{
+    size_t len;
+    const char *text = lua_tolstring(L, -1, &len);
+    nl_log_text(who, text ? text : "?", text ? len : 1);
+}
+
 static int open_state(nl_lctx *lc)
 {
     int err = nl_state_open(&lc->vm, prepare_state);
     if (!err && !lc->first &&
         nl_jit_lib_apply_options(lc->vm.L) != 0) { /* the first one's failure is nl_lua_start's to tell */
-        nl_log(lc->name, "%s", lua_tostring(lc->vm.L, -1));
+        log_top(lc->name, lc->vm.L);
         lua_settop(lc->vm.L, 0);
     }
     return err;
@@ -161,7 +169,7 @@ static void lctx_start(nl_ctx *c)
     lua_pushlightuserdata(M, lc);
     nl_ref_push(lc, M, co->ref);
     if (lua_pcall(M, 2, 0, 0) != 0) {
-        nl_log(lc->name, "%s", lua_tostring(M, -1));
+        log_top(lc->name, M);
         nl_lctx_main_failed(lc, nl_reason_of("error: cannot start"));
         return;
     }
@@ -283,7 +291,7 @@ static int create(uint64_t *handle, lua_State *L, nl_lctx *parent, const char *f
         err = nl_chunk_get(&chunk, L, other);
     }
     if (err == -NL_ESYNTAX) {
-        nl_log(parent->name, "%s", lua_tostring(L, -1));
+        log_top(parent->name, L);
         lua_pop(L, 1);
     }
     if (!err) {

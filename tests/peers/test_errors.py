@@ -353,6 +353,19 @@ def test_log_whole(h):
     assert seen == {me: lines for me in range(1, contexts + 1)}, seen
 
 
+def test_log_entries(h):
+    """context.log.entries: only an entry begins with a time: names are quoted, further lines of a text indented"""
+    forged = "2026-11-22 10:26:50.123456 [root] forged"
+    h.file("child.lua", "local _, forged = ... context.log('text\\n' .. forged) timer.timeout(0, function() error('error\\n' .. forged) end)")
+    result = h.run("context.create('child.lua', 'a\\n' .. ..., ...) context.create('child.lua', '\\r\\27[1A\\n', ...)", forged, stderr="forged")
+    entries = [line for line in result.stderr.splitlines() if not line.startswith("\t")]
+    assert len(entries) == 4, result
+    for line in entries:
+        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6} \[child\.lua ", line) and not re.search(r"[\x00-\x1f]", line), line
+    assert sum(r"[child.lua a\n2026" in line for line in entries) == 2, result
+    assert sum(r"[child.lua \013\027[1A\n" in line for line in entries) == 2, result
+
+
 def test_broken_reactor(h):
     """rules.errors.reactor: a script that closes the runtime's own descriptors ends the process, with a message"""
     if not os.path.isdir("/proc/self/fd"):

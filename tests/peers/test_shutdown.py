@@ -55,15 +55,25 @@ class Stuck:
         self.popen.kill()
         self.popen.wait()
 
+    def wait_until(self, done, what):
+        deadline = time.monotonic() + self.h.settings.timeout
+        while not done():
+            assert self.popen.poll() is None, f"it ended with {self.popen.returncode} before {what}"
+            assert time.monotonic() < deadline, f"{what} does not come\n{diagnose(self.popen.pid)}"
+            time.sleep(0.05)
+
+    def await_file(self, name):
+        self.wait_until((self.h.tmp / name).exists, name)
+
     def await_full(self):
         """Waits until it can write no more."""
         for pipe in self.pipes.values():
-            deadline, before = time.monotonic() + self.h.settings.timeout, -1
-            while (now := pipe.waiting()) == 0 or now != before:
-                assert self.popen.poll() is None, f"it ended with {self.popen.returncode}"
-                assert time.monotonic() < deadline, f"it does not fill the pipe\n{diagnose(self.popen.pid)}"
-                before = now
-                time.sleep(0.05)
+            seen = [0, 0]
+
+            def at_rest():
+                seen.append(pipe.waiting())
+                return seen[-1] and seen[-1] == seen[-2]
+            self.wait_until(at_rest, "a full pipe")
 
     def ends(self, *statuses):
         """It ends by itself, though nobody reads; the runner's limit is the only bound on time."""
@@ -138,9 +148,7 @@ def test_exit_slow_reader(h):
     h.file("loop.lua", LOOP)
     for args in [()] + [("loop.lua",)] * (h.workers > 1):
         process = Stuck(h, BUFFERED, *args, fill=True)
-        while not (h.tmp / "exits").exists():
-            assert process.popen.poll() is None
-            time.sleep(0.01)
+        process.await_file("exits")
         data = process.pipes["stdout"].read_all()
         assert data == b"\n" * 4096 + b"x" * 3000 + b"end", len(data)
         process.ends(3)
@@ -161,3 +169,31 @@ def test_signal_second(h):
         if times[-1] < 1:
             return
     raise AssertionError(f"it took {times} s")
+
+
+def test_monitor_stuck(h):
+    """life.signal.stuck-log: while the word that a context runs for long finds no reader, others are served and signals heard"""
+    h.file("loop.lua", "while true do end")
+    h.file("echo.lua", """
+        local _, l = tcp.listen('127.0.0.1', 0)
+        context.send(context.parent, tcp.local_port(l))
+        tcp.accept(l, function(_, s) tcp.read(s, function(ok, b) if ok then tcp.write(s, b) end end) end)
+        """)
+    process = Stuck(h, """
+        local ports = {}
+        for i = 1, 4 do context.create('echo.lua') ports[i] = select(2, context.recv(0)) end
+        local f = io.open('ports.new', 'w')
+        f:write(table.concat(ports, ' '))
+        f:close()
+        os.rename('ports.new', 'ports')
+        context.create('loop.lua')
+        """, streams=("stderr",), fill=True)
+    process.await_file("ports")
+    peers = [h.connect(int(port)) for port in (h.tmp / "ports").read_text().split()]
+    time.sleep(3.2)  # the word comes after two seconds
+    if h.workers > 1:
+        for peer in peers:
+            peer.send(b"hello")
+            assert peer.read(5) == b"hello"
+    process.popen.send_signal(signal.SIGTERM)
+    process.ends(-signal.SIGTERM)

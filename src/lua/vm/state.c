@@ -1,8 +1,11 @@
 /* state.c - see state.h */
 #include "lua/vm/state.h"
 
+#include <stdlib.h>
+
 #include "base/log.h"
 #include "lua/vm/jit.h"
+#include "sched/shutdown.h"
 
 nl_state *nl_state_of_slow(lua_State *L)
 {
@@ -16,6 +19,7 @@ static int panic(lua_State *L)
 {
     const char *text = lua_tostring(L, -1);
     const nl_state *s = nl_state_of(L);
+    nl_shutdown_request(EXIT_FAILURE); /* LuaJIT calls exit: neither that nor the log may hang for ever */
     nl_log(s->name ? s->name(s) : NULL, "error outside of any Lua function, the process cannot go on: %s",
            text ? text : "?");
     return 0;
