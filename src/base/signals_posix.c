@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define DEAF_MS 100 /* how often the reader looks around when there is no pipe to wake it */
+
 static int ends[2] = {-1, -1};
 static atomic_int caught; /* how many have come */
 
@@ -47,10 +49,10 @@ static void on_signal(int sig)
     errno = saved;
 }
 
-void nl_signals_catch(void)
+static void set_all(void (*handler)(int))
 {
     static const int signals[] = {SIGINT, SIGTERM};
-    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, old;
+    struct sigaction sa = {.sa_handler = handler, .sa_flags = SA_RESTART}, old;
     sigemptyset(&sa.sa_mask);
     for (size_t i = 0; i < nl_countof(signals); i++) {
         if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) {
@@ -59,11 +61,22 @@ void nl_signals_catch(void)
     }
 }
 
+void nl_signals_catch(void)
+{
+    set_all(on_signal);
+}
+
 int nl_signals_wait(int64_t timeout_ns)
 {
     int64_t ms = timeout_ns < 0 ? -1 : (timeout_ns + 999999) / 1000000;
     struct pollfd p = {ends[0], POLLIN, 0};
     poll(&p, 1, ms < INT_MAX ? (int)ms : INT_MAX);
+    if (p.revents & POLLNVAL) {
+        /* A script has closed the pipe.  From now on a signal ends the process at once. */
+        set_all(SIG_DFL);
+        poll(NULL, 0, ms < 0 || ms > DEAF_MS ? DEAF_MS : (int)ms);
+        return 0;
+    }
     unsigned char byte;
     return read(ends[0], &byte, 1) == 1 ? byte : 0;
 }
