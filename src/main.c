@@ -110,7 +110,7 @@ static int set_pin(options *o, const char *text)
     return usage_error("--pin takes auto, on or off, not", *text ? text : "nothing");
 }
 
-/* Is `arg` the long option `name`, with its value behind '=' or in the next argument?  0 no, 1 yes, 2 value missing. */
+/* The long option `name`, its value behind '=' or in the next argument: 0 no, 1 yes, 2 no value. */
 static int long_option(const char *name, int argc, char **argv, int *i, const char **value)
 {
     size_t n = strlen(name);

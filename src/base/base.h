@@ -1,9 +1,12 @@
 /*
- * base.h - compiler helpers, assertions and error numbers shared by every layer.
+ * base.h - compiler helpers, assertions and error numbers of every layer.
  *
- * Functions of nl-jit return 0 (or a count) or a negated error number: in C a system error is
- * this platform's errno (so that it compares with <errno.h>'s names), codes of the runtime
- * start at 200.  What Lua sees has gone through nl_err_from_os: Linux numbers everywhere.
+ * Purpose:   what each file may use without asking.  Functions of nl-jit return 0 (or a count) or
+ *            a negated error number: in C a system error is this platform's errno, so that it
+ *            compares with the names of <errno.h>; the runtime's own numbers start at 200.  Lua
+ *            sees Linux's numbers everywhere (err.h).
+ * Threads:   any.
+ * Ownership: no state.
  */
 #ifndef NL_BASE_H
 #define NL_BASE_H
@@ -16,7 +19,8 @@
 
 #define nl_likely(x) __builtin_expect(!!(x), 1)
 #define nl_unlikely(x) __builtin_expect(!!(x), 0)
-#define nl_noinline __attribute__((noinline)) /* keeps a slow half out of the registers of the fast one */
+/* Keeps a slow half out of the registers of the fast one. */
+#define nl_noinline __attribute__((noinline))
 #define NL_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #define NL_CACHELINE 64
 #define nl_alignas_line _Alignas(NL_CACHELINE)
@@ -34,7 +38,7 @@
 #define NL_TSAN 0
 #endif
 
-/* A function that runs in a signal handler, or that reads what another thread may be writing and does not mind. */
+/* Of a signal handler, or of a function that may read what another thread is writing. */
 #if NL_TSAN
 #define NL_NO_TSAN __attribute__((no_sanitize("thread")))
 #else
@@ -52,9 +56,9 @@ static inline void nl_cpu_relax(void)
 }
 
 /*
- * Assertions.  nl_assert guards what would corrupt memory if it were false and stays in
- * every build; nl_debug_assert costs something on a hot path and is only in builds
- * without NDEBUG (sanitizer builds have it).  Both name the broken rule.
+ * Assertions.  nl_assert guards what would corrupt memory if it were false, in every build.
+ * nl_debug_assert costs something on a hot path and is in builds without NDEBUG only (those with
+ * sanitizers).  Both name the broken rule.
  */
 _Noreturn void nl_panic(const char *file, int line, const char *what, const char *why);
 #define nl_assert(cond, why) (nl_likely(cond) ? (void)0 : nl_panic(__FILE__, __LINE__, #cond, why))

@@ -1,7 +1,9 @@
 /*
- * list.h - intrusive lists: a doubly linked ring (nl_list) and nothing else.
+ * list.h - a doubly linked ring, its nodes inside the structures that it links.
  *
- * Not thread safe; the structure that embeds the head says who owns it.
+ * Purpose:   lists without memory of their own.
+ * Threads:   none of it is thread safe; the structure with the head says what guards it.
+ * Ownership: a list owns nothing; a node's memory is that of its structure.
  */
 #ifndef NL_LIST_H
 #define NL_LIST_H

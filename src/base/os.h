@@ -1,7 +1,10 @@
 /*
- * os.h - the whole porting contract for threads, clock, processors and memory.
+ * os.h - threads, clocks, processors, memory and files of the system.
  *
- * One implementation per system: os_posix.c, os_win.c.  Any thread may call any of it.
+ * Purpose:   what base/ to main.c need of the system, the same everywhere; one implementation per
+ *            system (os_posix.c).  Sockets are in reactor/, signals in signals.h.
+ * Threads:   any thread may call any of it.
+ * Ownership: what a _new or _start function returns is the caller's, until _free or _join.
  */
 #ifndef NL_OS_H
 #define NL_OS_H
@@ -29,37 +32,43 @@ typedef struct nl_thread nl_thread;
 int nl_thread_start(nl_thread **out, const char *name, void (*fn)(void *), void *arg);
 /* Waits for its end and frees it. */
 void nl_thread_join(nl_thread *t);
-/* Binds the calling thread to the i-th processor of the process's own set.  0 or -errno (-EINVAL: no such one). */
+/*
+ * Binds the calling thread to the i-th processor of the process's own set.  0 or -errno (-EINVAL:
+ * there is no such processor).
+ */
 int nl_thread_pin(int cpu_index);
-/* Undoes it; children and threads started by a thread that is bound would be bound as well.  The index, or -1. */
+/* Undoes it, around the start of a child, which would be bound as well.  The index, or -1. */
 int nl_thread_unpin(void);
-/* Gives the rest of the time slice away. */
+/* Gives up the rest of the time slice. */
 void nl_thread_yield(void);
-/* Bytes left on the calling thread's stack; 0 also where the system cannot tell.  The first call of a thread is slow. */
+/* Bytes left on the calling thread's stack; 0 where the system cannot tell.  The first is slow. */
 size_t nl_stack_left(void);
 
 /*
- * Writes all of it to standard error, in one system call where the system takes it at once;
- * what other threads write this way never comes between.
+ * Writes all of it to standard error, in one system call where the system takes it at once.  What
+ * other threads write this way does not come between.
  */
 void nl_stderr_write(const void *p, size_t n);
 
-/* Memory straight from the system: n bytes (a power of two, at least a page), aligned to n, zeroed; NULL when it is out. */
+/*
+ * Memory of the system: n bytes (a power of two, at least a page), aligned to n, zeroed.  NULL when
+ * there is none.
+ */
 void *nl_region_map(size_t n);
 void nl_region_unmap(void *p, size_t n);
-/* Whole pages of such memory will be written to soon: takes them at once, if the system can, instead of one by one. */
+/* Whole pages of it will soon be written to: takes them at once where the system can. */
 void nl_region_populate(void *p, size_t n);
 
 /*
- * What tells one state of a file from another.  changed_ns is the time at which the system itself has last seen it
- * change, which nobody can set; mtime_ns where a system keeps none.  Both are wall-clock time, as coarse as the
- * file system's.
+ * What tells one state of a file from another.  changed_ns is the time at which the system has
+ * last seen it change, which no program can set; mtime_ns where a system keeps none.  Both are
+ * wall-clock time, as coarse as the file system's.
  */
 typedef struct nl_file_stamp {
     int64_t mtime_ns, changed_ns, size;
     uint64_t ino, dev;
 } nl_file_stamp;
-/* 0; -errno, -EISDIR for a directory. */
+/* 0 or -errno; -EISDIR for a directory. */
 int nl_file_stamp_get(const char *path, nl_file_stamp *out);
 
 /* Mutex and condition for slow paths only (names, resolver, monitor). */

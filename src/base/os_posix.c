@@ -117,8 +117,8 @@ void *nl_region_map(size_t n)
 void nl_region_populate(void *p, size_t n)
 {
 #ifdef MADV_POPULATE_WRITE
-    madvise(p, n,
-            MADV_POPULATE_WRITE); /* Linux from 5.14 on; without it the pages come when they are touched */
+    /* Linux from 5.14 on; without it each page comes when it is touched. */
+    madvise(p, n, MADV_POPULATE_WRITE);
 #else
     (void)p;
     (void)n;
@@ -253,7 +253,7 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
-/* As much as the main thread can have, so that a script's recursion goes as deep on every thread. */
+/* As much as the main thread has, so that a script's recursion goes as deep on every thread. */
 static size_t stack_size(void)
 {
     struct rlimit lim;
@@ -312,7 +312,7 @@ void nl_thread_yield(void)
     sched_yield();
 }
 
-/* The lowest address of the calling thread's stack, or the frame's own where the system cannot tell. */
+/* The lowest address of the calling thread's stack; the frame where the system cannot tell. */
 static uintptr_t stack_end(uintptr_t frame)
 {
 #ifdef __APPLE__
@@ -353,7 +353,7 @@ size_t nl_stack_left(void)
 void nl_stderr_write(const void *p, size_t n)
 {
     const char *s = (const char *)p;
-    /* stdio's own lock, so that what a script writes with io.stderr does not come between either. */
+    /* stdio's own lock: what a script writes with io.stderr does not come between either. */
     flockfile(stderr);
     while (n > 0) {
         ssize_t done = write(STDERR_FILENO, s, n);
@@ -361,7 +361,7 @@ void nl_stderr_write(const void *p, size_t n)
             s += done;
             n -= (size_t)done;
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            /* Somebody who shares the terminal or pipe has made it non-blocking. */
+            /* Another process that shares the terminal or pipe has made it non-blocking. */
             struct pollfd pfd = {STDERR_FILENO, POLLOUT, 0};
             poll(&pfd, 1, -1);
         } else if (errno != EINTR) {
@@ -388,7 +388,7 @@ nl_mutex *nl_mutex_new(void)
 {
     nl_mutex *m = (nl_mutex *)nl_malloc(sizeof(*m));
 #ifdef PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP
-    /* Spins a little before it sleeps: what it guards here is short, and a sleep costs 35 µs and more. */
+    /* Spins a little before it sleeps: the sections are short, and a sleep costs 35 µs and more. */
     pthread_mutexattr_t attr;
     MUST(pthread_mutexattr_init(&attr));
     MUST(pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP));

@@ -26,9 +26,9 @@
 void nl_process_init(void);
 
 /*
- * Keeps a new descriptor of ours off the standard numbers: fd itself, or a copy above 2 and fd closed.  A
- * script can close a standard descriptor (ffi), and the next one to be opened has its number.
- * A negative fd is given back; -1 and errno if there is no copy.
+ * Keeps a new descriptor of ours off the standard numbers: fd itself, or a copy above 2, and fd is
+ * closed.  A script can close a standard descriptor (ffi), and the next one that is opened has its
+ * number.  A negative fd is given back; -1 and errno if there is no copy.
  */
 int nl_fd_up(int fd);
 

@@ -4,7 +4,7 @@
  * Slots live in chunks that are added one by one and never move, so that a lookup follows
  * two pointers without a lock: table → chunk → object.  It trusts only the object's own id,
  * which is written before the object is published: a slot that is empty, or holds another
- * generation, or (index 0, or an index nobody has reached) was never used, all give NULL.
+ * generation, or was never used (index 0, or one above `used`), gives NULL.
  */
 #include "base/slots.h"
 #include "base/alloc.h"
@@ -12,7 +12,7 @@
 
 #define CHUNK_SLOTS (1u << NL_SLOT_CHUNK_BITS)
 #define CHUNKS (1u << (NL_SLOT_INDEX_BITS - NL_SLOT_CHUNK_BITS))
-/* 24 bits of index and 29 of generation make the 53 bits that a double holds exactly.  A test sets lower limits. */
+/* 24 bits of index and 29 of generation: the 53 bits of a double.  A test has lower limits. */
 #ifndef SLOTS_INDEX_MAX
 #define SLOTS_INDEX_MAX NL_SLOT_MAX
 #define SLOTS_GEN_MAX ((1u << 29) - 1)

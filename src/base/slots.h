@@ -1,14 +1,14 @@
 /*
  * slots.h - handle table: index + generation names an object for ever, exactly in a double.
  *
- * An id is (generation << 24 | index), index from 1; the first id of a table is 1 and no id
- * is ever given out twice (a slot whose generation is used up is retired).  Free slots are
- * used again oldest first.
- *
- * Insert and remove take the table's lock.  Lookup takes none: chunks of slots are never
- * freed before the table, and the pointer read is only valid under the caller's guarantee
- * that a removed object's memory stays for as long as a reader may look at it (qsbr.h).
- * The object itself must carry its id in a first member of type nl_slot_obj.
+ * Purpose:   an id is (generation << 24 | index), index from 1; the first id of a table is 1 and no
+ *            id is ever given out twice (a slot whose generation is used up stays empty).  Free
+ *            slots are used again oldest first.
+ * Threads:   any.  Insert and remove take the table's lock.  A look-up takes none: chunks of slots
+ *            are freed with the table only, and the caller guarantees that the memory of a removed
+ *            object stays for as long as a reader may look at it (qsbr.h).
+ * Ownership: the table owns its slots, never the objects.  An object carries its id in its first
+ *            member, a nl_slot_obj.
  */
 #ifndef NL_SLOTS_H
 #define NL_SLOTS_H
@@ -19,7 +19,7 @@
 #define NL_SLOT_MAX ((1u << NL_SLOT_INDEX_BITS) - 1)
 
 typedef struct nl_slot_obj {
-    uint64_t id; /* 0: not in a table; written before publication, constant until memory is freed */
+    uint64_t id; /* 0: not in a table; written before publication, constant from then on */
 } nl_slot_obj;
 
 typedef struct nl_slots nl_slots;
@@ -28,7 +28,7 @@ struct nl_mutex;
 /* For the look-up, which is inline; slots.c has the rest. */
 #define NL_SLOT_CHUNK_BITS 10
 typedef struct nl_slot {
-    /* Written under the lock with release, so that whoever acquires the pointer sees the object's id. */
+    /* Written under the lock with release: a thread that acquires the pointer sees the id. */
     _Atomic(nl_slot_obj *) obj;
     uint32_t gen;       /* of the object now in it, or of the next one; under the lock */
     uint32_t next_free; /* index, 0 ends the list; under the lock */
@@ -52,9 +52,12 @@ static inline nl_slot *nl_slot_at(nl_slots *t, uint32_t index)
 nl_slots *nl_slots_new(void);
 void nl_slots_free(nl_slots *t);
 
-/* Gives obj an id and publishes it (release; pairs with the acquire in nl_slots_get).  0, or -ENFILE when full. */
+/*
+ * Gives obj an id and publishes it (release; pairs with the acquire in nl_slots_get).  0, or
+ * -ENFILE when the table is full.
+ */
 int nl_slots_insert(nl_slots *t, nl_slot_obj *obj);
-/* Unpublishes; obj->id keeps its value for those who still hold the pointer. */
+/* Unpublishes; obj->id keeps its value, a reader may still hold the pointer. */
 void nl_slots_remove(nl_slots *t, nl_slot_obj *obj);
 /* The object of that id, or NULL if it is gone or never was.  Any thread, wait-free. */
 static inline nl_slot_obj *nl_slots_get(nl_slots *t, uint64_t id)
@@ -68,7 +71,7 @@ static inline nl_slot_obj *nl_slots_get(nl_slots *t, uint64_t id)
 }
 /* Objects now in the table (racy, for statistics). */
 unsigned nl_slots_count(nl_slots *t);
-/* Calls fn for each object that is in the table, under the table's lock: fn must not insert or remove. */
+/* Calls fn for each object in the table, under the table's lock: fn must not insert or remove. */
 void nl_slots_each(nl_slots *t, void (*fn)(nl_slot_obj *obj, void *arg), void *arg);
 
 #endif

@@ -1,8 +1,11 @@
 /*
- * spin.h - a four-byte lock for critical sections of a few dozen instructions.
+ * spin.h - a lock of one byte for critical sections of a few dozen instructions.
  *
- * Never held across a system call or a callback.  A waiter spins briefly, then yields its
- * time slice, so that a holder that was preempted gets to run.
+ * Purpose:   guards what is touched so shortly that sleeping would cost more than waiting.  A
+ *            waiter spins, then yields its time slice, so that a holder that was preempted runs.
+ * Threads:   any.  Under it nothing is called back and nothing sleeps, with one exception: a worker
+ *            sleeps in its reactor under its poll lock, which others only try.
+ * Ownership: the structure that contains it.
  */
 #ifndef NL_SPIN_H
 #define NL_SPIN_H

@@ -1,6 +1,9 @@
 /*
- * ticks.h - a clock for durations that is cheap enough to be read at every dispatch: the
- * processor's time-stamp counter where it is constant, else the monotonic clock.
+ * ticks.h - a clock for durations that is cheap enough to be read at every dispatch.
+ *
+ * Purpose:   the processor's time-stamp counter where there is one, else the monotonic clock.
+ * Threads:   any; counters of different processors may differ by some ticks.
+ * Ownership: no state.
  */
 #ifndef NL_TICKS_H
 #define NL_TICKS_H

@@ -97,7 +97,7 @@ int nl_reactor_attach(nl_reactor *r, nl_fd fd, uint64_t tag)
 void nl_reactor_detach(nl_reactor *r, nl_fd fd, uint64_t tag)
 {
     (void)tag;
-    /* Closing the descriptor would do, unless a child process or a duplicate keeps the socket itself open. */
+    /* A close would do the same, unless a child or a duplicate keeps the socket itself open. */
     epoll_ctl(r->epfd, EPOLL_CTL_DEL, (int)fd, NULL);
 }
 
@@ -196,7 +196,7 @@ int nl_reactor_poll(nl_reactor *r, nl_event *ev, int max, int64_t timeout_ns)
         if (timeout_ns == 0) {
             return 0;
         }
-        /* A signal, or a wait that was cut to whole milliseconds or INT_MAX of them: the rest of the time. */
+        /* A signal, or a wait that was cut to INT_MAX milliseconds: the rest of the time. */
         if (timeout_ns > 0) {
             timeout_ns = deadline - nl_now_ns();
             if (timeout_ns <= 0) {

@@ -176,7 +176,7 @@ int nl_reactor_arm_write(nl_reactor *r, nl_fd fd, uint64_t tag)
     return arm(r, fd, tag, POLLOUT);
 }
 
-/* The bell and all that is armed: what is not must not be there, poll(2) always reports errors.  Returns their number. */
+/* The bell and what is armed; the rest must not be there, poll(2) reports errors unasked. */
 static int make_set_locked(nl_reactor *r)
 {
     int n = 1;
@@ -207,7 +207,8 @@ static int wait_once(struct pollfd *set, int n, int64_t timeout_ns)
 /* Reports what is ready, and takes its arming away. */
 static unsigned fire(watch *w, short ready)
 {
-    if (ready & (POLLERR | POLLHUP | POLLNVAL)) { /* both directions learn of it from their next call */
+    /* An error: both directions learn of it from their next call. */
+    if (ready & (POLLERR | POLLHUP | POLLNVAL)) {
         w->armed = 0;
         return NL_EV_READ | NL_EV_WRITE | NL_EV_HUP;
     }
@@ -219,14 +220,15 @@ static unsigned fire(watch *w, short ready)
            (ready & POLLRDHUP ? NL_EV_HUP : 0u);
 }
 
-/* Each harvest begins where the last one ended, so that the first sockets of the set do not hide the others. */
+/* Each harvest begins where the last one ended: the first of the set must not hide the others. */
 static int harvest_locked(nl_reactor *r, int n, nl_event *ev, int max)
 {
     int count = 0, sockets = n - 1, i = 0;
     for (; i < sockets && count < max; i++) {
         const struct pollfd *p = &r->set[1 + (r->first + i) % sockets];
         watch *w = &r->watches[p->fd];
-        if (p->revents && w->tag) { /* 0: detached meanwhile; attached again it is not, detach waits for us */
+        /* Tag 0: detached meanwhile.  It is not attached again, detach waits for this poll. */
+        if (p->revents && w->tag) {
             unsigned events = fire(w, p->revents);
             ev[count++] = (nl_event){w->tag, events};
         }
@@ -263,7 +265,7 @@ int nl_reactor_poll(nl_reactor *r, nl_event *ev, int max, int64_t timeout_ns)
         int ready = wait_once(r->set, n, timeout_ns);
         int err = ready < 0 && errno != EINTR ? -errno : 0;
         if (ready > 0 && r->set[0].revents & POLLNVAL) {
-            err = -EBADF; /* somebody has closed the bell */
+            err = -EBADF; /* the bell was closed behind our back */
         }
         bool woken = ready > 0 && r->set[0].revents && answer_bell(r);
 

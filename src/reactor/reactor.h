@@ -31,7 +31,7 @@ typedef struct nl_reactor nl_reactor;
 enum {
     NL_EV_READ = 1,  /* data, a connection to accept, or the end of the stream */
     NL_EV_WRITE = 2, /* room in the send buffer, or a connect that has finished either way */
-    NL_EV_HUP = 4    /* the peer has shut down (where the system tells it apart) or an error is pending */
+    NL_EV_HUP = 4    /* the peer has shut down (if the system tells) or an error is pending */
 };
 
 typedef struct nl_event {
@@ -46,7 +46,10 @@ const char *nl_reactor_backend(void);
 int nl_reactor_new(nl_reactor **out);
 void nl_reactor_free(nl_reactor *r);
 
-/* Starts to watch fd, which nobody watches yet, under tag (not 0).  0 or -errno (EBADF, EMFILE, ENOSPC, ENOMEM). */
+/*
+ * Starts to watch fd, which no reactor watches yet, under tag (not 0).  0 or -errno (EBADF, EMFILE,
+ * ENOSPC, ENOMEM).
+ */
 int nl_reactor_attach(nl_reactor *r, nl_fd fd, uint64_t tag);
 /*
  * Stops watching; must be called before the descriptor is closed.  An event already harvested

@@ -32,14 +32,21 @@ struct nl_listen_opts {
     bool reuseport; /* several listeners on one port share the load */
 };
 
-/* Bound, listening, non-blocking, close-on-exec.  IPv6 ones are v6-only. A stale Unix socket file is replaced. */
+/*
+ * Bound, listening, non-blocking, close-on-exec.  A listener on IPv6 takes no IPv4.  A stale Unix
+ * socket file is replaced.
+ */
 int nl_sock_listen(nl_fd *out, const nl_addr *a, const struct nl_listen_opts *o);
 /*
- * Accepts one connection, non-blocking, close-on-exec.  NL_AGAIN when there is none.  peer, if not NULL, gets
- * the address of the other end, also where that end has gone already; peer->len is 0 where the system does not tell it.
+ * Accepts one connection, non-blocking, close-on-exec.  NL_AGAIN when there is none.  peer, if not
+ * NULL, gets the address of the other end, also of one that has gone; peer->len is 0 where the
+ * system does not tell it.
  */
 int nl_sock_accept(nl_fd *out, nl_fd listener, nl_addr *peer);
-/* Starts a connection: 0 connected at once, -EINPROGRESS under way (WRITE will be ready), or -errno (*out is then none). */
+/*
+ * Starts a connection: 0 connected at once, -EINPROGRESS under way (WRITE will be ready), or -errno
+ * and *out is NL_FD_NONE.
+ */
 int nl_sock_connect(nl_fd *out, const nl_addr *a);
 /* Outcome of a connection under way: 0, -EINPROGRESS, or its error. */
 int nl_sock_connect_result(nl_fd fd);
@@ -54,11 +61,11 @@ intptr_t nl_sock_write(nl_fd fd, const void *buf, size_t n);
 /* On from the start, for listeners' connections too. */
 int nl_sock_nodelay(nl_fd fd, bool on);
 int nl_sock_shutdown_write(nl_fd fd);
-/* The close that follows resets the connection, if it is one of TCP: the peer sees no end in order. */
+/* The close that follows resets the connection, if it is TCP: the peer sees no end in order. */
 void nl_sock_reset(nl_fd fd);
 /*
- * Bytes, the stream's end among them, that the other end's system has not acknowledged: those that a reset would
- * destroy. -EOPNOTSUPP where the system does not tell.
+ * Bytes, the stream's end among them, that the other end's system has not acknowledged: a reset
+ * would destroy them.  -EOPNOTSUPP where the system does not tell.
  */
 int64_t nl_sock_unsent(nl_fd fd);
 int nl_sock_local(nl_fd fd, nl_addr *out);

@@ -92,8 +92,8 @@ static int open_socket(int *out, const nl_addr *a)
 }
 
 /*
- * Is the path that bind found taken the socket file of somebody who has gone?  Whoever
- * still listens accepts a connection (or has a full backlog); a stale file refuses it.  Two
+ * Is the path that bind found taken the socket file of a process that has gone?  One that still
+ * listens accepts a connection (or has a full backlog); a stale file refuses it.  Two
  * processes that start at the same moment may both see it stale: the later one then owns
  * the name, as with any lock file that is removed by hand.
  */
@@ -131,7 +131,7 @@ int nl_sock_listen(nl_fd *out, const nl_addr *a, const struct nl_listen_opts *o)
         }
         if (!err && o->reuseport) {
 #if defined(SO_REUSEPORT_LB)
-            err = set_int(fd, SOL_SOCKET, SO_REUSEPORT_LB, 1); /* FreeBSD's name for the kind that shares */
+            err = set_int(fd, SOL_SOCKET, SO_REUSEPORT_LB, 1); /* FreeBSD: the one that shares */
 #elif defined(SO_REUSEPORT)
             err = set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
 #else
@@ -241,7 +241,7 @@ int nl_sock_accept(nl_fd *out, nl_fd listener, nl_addr *peer)
 }
 
 /*
- * A connect to a local port that nobody listens on, while the system picks that very port
+ * A connect to a local port without a listener, while the system picks that very port
  * for this end, connects the socket to itself.  To the caller that port is closed.
  */
 static bool is_own_peer(int fd)
@@ -265,7 +265,7 @@ int nl_sock_connect(nl_fd *out, const nl_addr *a)
     }
     set_nodelay(fd, a);
     if (connect(fd, nl_csockaddr(a), a->len) != 0) {
-        if (errno == EINPROGRESS || errno == EINTR) { /* after a signal, too, it goes on by itself */
+        if (errno == EINPROGRESS || errno == EINTR) { /* a signal does not stop it */
             *out = fd;
             return -EINPROGRESS;
         }
