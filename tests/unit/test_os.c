@@ -331,7 +331,7 @@ Test(log, form_of_a_line)
     cr_assert_arr_eq(p, expected, sizeof(expected) - 1);                                                     \
     text = p + sizeof(expected) - 1
     LINE("[nl-jit] plain 17\n");
-    LINE("[who] two\nlines\n");
+    LINE("[who] two\n\tlines\n");
     LINE("[ctx] a\0b\n");
     LINE("[x] \n");
     LINE("[y] 000");
