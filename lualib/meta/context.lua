@@ -6,8 +6,8 @@
 ---A context is named by its *handle*, or by a name that it has registered; either may stand wherever a function takes
 ---a `handle`.
 ---
----Messages carry nil, booleans, numbers, 64-bit integer cdata (`1LL`, `1ULL`), strings with any bytes, buffers, and tables of
----these. A table may hold tables, down to 100 levels, the table that is sent being the first; its keys are strings, numbers or
+---Messages carry nil, booleans, numbers, cdata that are one number or bool (`1LL`, `ffi.new("float", 0.5)`), `cjson.null`,
+---strings with any bytes, buffers, and tables of these. A table may hold tables, down to 100 levels, the table that is sent being the first; its keys are strings, numbers or
 ---booleans. Two references to one table arrive as two references to one table. Metatables are dropped. Buffers are shared,
 ---not copied. Anything else (a function, a coroutine, a socket, a table that contains itself) raises an error that begins with
 ---`ETRANSTYPE`, names the path to the value, and sends nothing: `[2].on_hit is a function` is the field `on_hit` of the

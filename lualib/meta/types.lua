@@ -26,5 +26,5 @@
 ---Bytes: a string or a buffer. (A number counts as the string that Lua makes of it.)
 ---@alias nl.data string|buffer
 
----What a message carries: nil, booleans, numbers, 64-bit integer cdata, strings, buffers, and tables of these.
+---What a message carries: nil, booleans, numbers, cdata that are one number, `cjson.null`, strings, buffers, and tables of these.
 ---@alias nl.value nil|boolean|number|string|table|buffer|ffi.cdata*

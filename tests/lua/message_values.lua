@@ -215,6 +215,23 @@ end)
 
 ---- Refusals ----------------------------------------------------------------------------------------------------------------
 
+t.test("message.cdata: a cdata that is one number keeps value and type", function()
+  local echo = echoer()
+  for ctype, values in pairs {
+    int8_t = { -128, 127 }, uint8_t = { 0, 255 }, int16_t = { -32768, 32767 }, uint16_t = { 65535 },
+    int32_t = { -2 ^ 31, 2 ^ 31 - 1 }, uint32_t = { 2 ^ 32 - 1 }, int64_t = { -2 ^ 63, -1 }, uint64_t = { 2 ^ 63 },
+    float = { 0.5, -1e30, 1 / 0 }, double = { 0.1, -1e300 }, bool = { true, false }, int = { 7 }, ["unsigned char"] = { 7 },
+  } do
+    for _, v in ipairs(values) do
+      local sent = ffi.new(ctype, v)
+      local a, b = echo(sent), echo({ sent })
+      t.eq(type(a), "cdata")
+      t.ok(ffi.istype(ctype, a) and ffi.istype(ctype, b[1]), ctype .. " arrives as " .. tostring(ffi.typeof(a)))
+      t.ok(a == sent and b[1] == sent, ctype .. " " .. tostring(v) .. " arrives as " .. tostring(a))
+    end
+  end
+end)
+
 t.test("message.refused.types: functions, coroutines, userdata, other cdata raise; the text names path and type", function()
   local s = t.pair()
   for _, case in ipairs {
@@ -225,7 +242,8 @@ t.test("message.refused.types: functions, coroutines, userdata, other cdata rais
     { newproxy(), "%[2%] is a userdata" },
     { s, "%[2%] is a" },
     { ffi.new("int[4]"), "%[2%] is a" },
-    { ffi.new("double", 1), "%[2%] is a" },
+    { ffi.new("struct { int n; }"), "%[2%] is a" },
+    { ffi.new("complex", 1), "%[2%] is a" },
     { ffi.new("void *"), "%[2%] is a" },
     { { on_hit = print }, "%[2%]%.on_hit is a function" },
     { { 1, { 2, print } }, "%[2%]%[2%]%[2%] is a function" },

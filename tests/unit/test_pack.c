@@ -122,6 +122,23 @@ Test(pack, scalars, .init = open_states, .fini = close_states)
          "tostring(c) == '2ULL' and d == 0xffffffffffffffffULL and e[1] == 9007199254740993LL) end");
 }
 
+/* cjson.null, ngx.null and others; pure Lua has no way to make one. */
+Test(pack, null_is_carried, .init = open_states, .fini = close_states)
+{
+    for (int side = 0; side < 2; side++) {
+        lua_State *L = side ? B->vm.L : A->vm.L;
+        lua_pushlightuserdata(L, &spare); /* others make LuaJIT give NULL another form inside */
+        lua_pushlightuserdata(L, NULL);
+        lua_setglobal(L, "null");
+        lua_setglobal(L, "other");
+    }
+    trip("return null, {1, null, x = null}, {null, null}",
+         "return function(a, b, c) assert(rawequal(a, null) and b[1] == 1 and rawequal(b[2], null) and "
+         "rawequal(b.x, null) and rawequal(c[2], null)) end");
+    refused("return {other}", "[1][1] is a userdata");
+    refused("return {[null] = 1}", "has as key a userdata");
+}
+
 Test(pack, tables, .init = open_states, .fini = close_states)
 {
     trip("return {id = 1, name = 'abc', pos = {1, 2, 3}}, {}",
@@ -350,7 +367,9 @@ Test(pack, refusals, .init = open_states, .fini = close_states)
     refused("local t = {} t[1] = t return t", "[1][1] is part of a cycle");
     refused("local t = {} for i = 1, 100 do t = {t} end return t", "is nested more than 100 levels deep");
     refused("return require('ffi').new('int[2]')", "[1] is a cdata");
-    refused("return {x = require('ffi').new('double', 1)}", "[1].x is a cdata");
+    refused("return {x = require('ffi').new('struct {int a;}')}", "[1].x is a cdata");
+    refused("return require('ffi').cast('int *', 0)", "[1] is a cdata");
+    refused("return require('ffi').typeof('int')", "[1] is a cdata");
     refused("return buffer.new(('x'):rep(1000)), {buffer.new('y'), {f = print}}", "[2][2].f is a function");
     refused("local t = {x = ('k'):rep(10)} for i = 1, 90 do t = {[('k'):rep(30)] = t} end "
             "local u = t while u.x == nil do u = u[('k'):rep(30)] end u.x = print return t",

@@ -150,65 +150,6 @@ static bool refuse_type(builder *b, int idx, const char *role)
     return false;
 }
 
-/* ------------------------------------------------------------------ cdata */
-
-static const char cdata_key = 0;
-
-/*
- * Pushes a table {kind = function(v) → "i", "u" or nil, i = int64_t type, u = uint64_t type}
- * made once per state.  Runs under pcall.
- */
-static int make_cdata_helper(lua_State *L)
-{
-    static const char code[] = "local ffi = ...\n"
-                               "local i, u = ffi.typeof('int64_t'), ffi.typeof('uint64_t')\n"
-                               "return function(v)\n"
-                               "  return ffi.istype(i, v) and 1 or ffi.istype(u, v) and 2 or 0\n"
-                               "end, i, u\n";
-    lua_createtable(L, 3, 0);
-    if (luaL_loadbuffer(L, code, sizeof code - 1, "=pack")) {
-        return lua_error(L);
-    }
-    nl_state_push_ffi(L);
-    lua_call(L, 1, 3);
-    for (int i = 3; i >= 1; i--) {
-        lua_rawseti(L, -1 - i, i);
-    }
-    lua_pushlightuserdata(L, (void *)&cdata_key);
-    lua_pushvalue(L, -2);
-    lua_rawset(L, LUA_REGISTRYINDEX);
-    return 1;
-}
-
-/* Leaves the helper table on the stack; 0, or an error with its message there. */
-static int cdata_helper(lua_State *L)
-{
-    lua_pushlightuserdata(L, (void *)&cdata_key);
-    lua_rawget(L, LUA_REGISTRYINDEX);
-    if (lua_istable(L, -1)) {
-        return 0;
-    }
-    lua_pop(L, 1);
-    lua_pushcfunction(L, make_cdata_helper);
-    return lua_pcall(L, 0, 1, 0);
-}
-
-/* 1: int64_t, 2: uint64_t, 0: another cdata. */
-static int cdata_kind(lua_State *L, int idx)
-{
-    int kind = 0;
-    if (cdata_helper(L) == 0) {
-        lua_rawgeti(L, -1, 1);
-        lua_pushvalue(L, idx);
-        if (lua_pcall(L, 1, 1, 0) == 0) {
-            kind = (int)lua_tointeger(L, -1);
-        }
-        lua_pop(L, 1);
-    }
-    lua_pop(L, 1);
-    return kind;
-}
-
 /* ------------------------------------------------------------------ packing */
 
 static bool pack_value(builder *b, int idx);
@@ -284,14 +225,23 @@ static bool pack_buffer(builder *b, const nl_buf *v)
 
 static bool pack_cdata(builder *b, int idx)
 {
-    int kind = lua_checkstack(b->L, 6) ? cdata_kind(b->L, idx) : 0;
-    if (!kind) {
-        return refuse(b, "is a cdata that is no 64-bit integer");
+    unsigned char v[NL_CDATA_BYTES];
+    if (!nl_cdata_pack(b->L, idx, v)) {
+        return refuse(b, "is a cdata that is not a number");
     }
-    if (!reserve(b, 9)) {
+    if (!reserve(b, 1 + sizeof v)) {
         return false;
     }
-    put(b, kind == 1 ? T_INT64 : T_UINT64, lua_topointer(b->L, idx), 8);
+    put(b, T_CDATA, v, sizeof v);
+    return true;
+}
+
+static bool pack_tag(builder *b, int tag)
+{
+    if (!reserve(b, 1)) {
+        return false;
+    }
+    b->p[b->len++] = (unsigned char)tag;
     return true;
 }
 
@@ -301,14 +251,11 @@ static bool pack_value(builder *b, int idx)
     switch (lua_type(L, idx)) {
     case LUA_TNIL:
     case LUA_TNONE:
+        return pack_tag(b, T_NIL);
     case LUA_TBOOLEAN:
-        if (!reserve(b, 1)) {
-            return false;
-        }
-        b->p[b->len++] = (unsigned char)(lua_type(L, idx) != LUA_TBOOLEAN ? T_NIL
-                                         : lua_toboolean(L, idx)          ? T_TRUE
-                                                                          : T_FALSE);
-        return true;
+        return pack_tag(b, lua_toboolean(L, idx) ? T_TRUE : T_FALSE);
+    case LUA_TLIGHTUSERDATA:
+        return lua_touserdata(L, idx) ? refuse_type(b, idx, "is ") : pack_tag(b, T_NULL);
     case LUA_TNUMBER: {
         lua_Number n = lua_tonumber(L, idx);
         if (!reserve(b, 9)) {
@@ -513,30 +460,6 @@ static void unpack_table(reader *r)
     }
 }
 
-static void unpack_int64(reader *r, int type)
-{
-    lua_State *L = r->L;
-    if (nl_unlikely(!lua_checkstack(L, 6))) {
-        r->failed = true;
-        lua_pushnil(L);
-        return;
-    }
-    if (nl_unlikely(cdata_helper(
-            L))) { /* the script has put something else in ffi's place: the value, as near as it gets */
-        lua_pop(L, 1);
-        int64_t v;
-        memcpy(&v, r->p, sizeof v);
-        r->p += sizeof v;
-        lua_pushnumber(L, type == 2 ? (lua_Number)v : (lua_Number)(uint64_t)v);
-        return;
-    }
-    lua_rawgeti(L, -1, type);
-    lua_call(L, 0, 1);
-    memcpy((void *)(uintptr_t)lua_topointer(L, -1), r->p, 8);
-    r->p += 8;
-    lua_remove(L, -2);
-}
-
 static void unpack_value(reader *r)
 {
     lua_State *L = r->L;
@@ -586,11 +509,12 @@ static void unpack_value(reader *r)
         nl_buffer_push_buf(L, &mine);
         break;
     }
-    case T_INT64:
-        unpack_int64(r, 2);
+    case T_CDATA:
+        r->failed = !nl_cdata_push(r->L, r->p);
+        r->p += NL_CDATA_BYTES;
         break;
-    case T_UINT64:
-        unpack_int64(r, 3);
+    case T_NULL:
+        lua_pushlightuserdata(r->L, NULL);
         break;
     default:
         nl_assert(false, "a message holds what pack.c wrote");

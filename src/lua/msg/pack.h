@@ -2,8 +2,8 @@
  * pack.h - values between states: what messages and context arguments carry.
  *
  * Packs stack values to bytes in one pass and unpacks them in another state.  nil, booleans,
- * numbers, int64_t / uint64_t cdata, strings, tables of these (shared references stay
- * shared), buffers (shared, not copied).  Cycles, nesting over NL_PACK_DEPTH and other types are
+ * numbers, cdata that are one number or bool, NULL as light userdata, strings, tables of these
+ * (shared references stay shared), buffers (shared, not copied).  Cycles, nesting over NL_PACK_DEPTH and other types are
  * refused with a Lua error that names the path, starting with the argument's number:
  * "ETRANSTYPE: [2].on_hit is a function".
  *

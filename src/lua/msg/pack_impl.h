@@ -21,8 +21,8 @@ enum {
     T_TABLE,                   /* 4 bytes number of list values, 4 of pairs; values; pairs */
     T_REF,                     /* 4 bytes: the how-manieth table of this message, from 0 */
     T_BUFFER,                  /* a buf_record */
-    T_INT64,                   /* 8 bytes */
-    T_UINT64
+    T_CDATA,                   /* NL_CDATA_BYTES */
+    T_NULL                     /* light userdata NULL, which cjson and others have for null */
 };
 
 _Static_assert(T_NUMBER == NL_PACK_NUMBER, "pack.h knows numbers");
@@ -98,6 +98,15 @@ static inline void nl_seen_fini(nl_seen *s)
         nl_seen_free(s);
     }
 }
+
+/* --- cdata that are one number or bool: pack_cdata.c ---------------------------------------- */
+
+#define NL_CDATA_BYTES 9 /* its kind, and 8 of which it takes as many as it is long */
+
+/* False: it is another cdata. */
+bool nl_cdata_pack(lua_State *L, int idx, unsigned char v[NL_CDATA_BYTES]);
+/* Pushes a cdata of the same type.  False: nil instead, for the stack cannot grow. */
+bool nl_cdata_push(lua_State *L, const unsigned char *p);
 
 /* --- the two ways --------------------------------------------------------------------------- */
 
