@@ -259,3 +259,47 @@ def test_name(h):
     h.file("named.lua", "print(context.name)")
     text = out(h, "named.lua", "alpha", "beta")
     assert re.search(r"named\.lua.*alpha.*beta", text), text
+
+
+SHIM = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+int pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*f)(void *), void *arg)
+{
+    static atomic_int calls;
+    int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) = dlsym(RTLD_NEXT, "pthread_create");
+    int first = atoi(getenv("FAIL_FROM")), last = atoi(getenv("FAIL_TO")), n = ++calls;
+    return n >= first && n <= last ? EAGAIN : real(t, a, f, arg);
+}
+"""
+
+
+def test_fewer_threads(h):
+    """cli.workers.fewer: when a thread cannot be started, the program goes on with those there are, and sockets work"""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if h.settings.slow > 1 or sys.platform != "linux" or not compiler:
+        h.skip("needs a C compiler, and a build that may be preloaded")
+    shim = h.tmp / "shim.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-x", "c", "-o", str(shim), "-"], input=SHIM, text=True, check=True)
+    h.file("echo.lua", """
+        local _, l = tcp.listen('127.0.0.1', 0)
+        local port = tcp.local_port(l)
+        tcp.accept(l, function(_, s) tcp.read(s, function(ok, b) if ok then tcp.write(s, b) end end) end)
+        local _, s = assert(tcp.connect('127.0.0.1', port, 20))
+        tcp.write(s, 'hello')
+        context.send(context.parent, tostring(select(2, assert(tcp.read(s, 20)))))
+        """)
+    h.file("main.lua", """
+        for i = 1, 9 do context.create('echo.lua') end
+        for i = 1, 9 do print((select(2, context.recv(0, 20)))) end
+        os.exit(4)
+        """)
+    for first, last in (1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (2, 3), (3, 99), (1, 99):
+        env = {"LD_PRELOAD": str(shim), "FAIL_FROM": str(first), "FAIL_TO": str(last)}
+        result = h.cli("-w", 4, "main.lua", env=env).finish(4)
+        assert result.stdout == "hello\n" * 9, f"{first} to {last}: {result}"
