@@ -24,7 +24,7 @@ void nl_wall_clock(int64_t *sec, int *usec);
 int nl_ncpu(void);
 
 /*
- * Threads.  A stack is as long as the main thread's (RLIMIT_STACK, between 8 and 64 MiB), with a
+ * Threads.  A stack is twice as long as the main thread's (RLIMIT_STACK, between 8 and 64 MiB) and 8 MiB, with a
  * guard page below: pages that are not touched cost nothing.  name is cut to 15 bytes.
  */
 typedef struct nl_thread nl_thread;

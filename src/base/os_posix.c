@@ -253,7 +253,10 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
-/* As much as the main thread has, so that a script's recursion goes as deep on every thread. */
+/*
+ * Twice as much as the main thread can have, and STACK_MIN: what recurses on a plain interpreter's main thread does so on
+ * every thread here, where its frames may be longer and something is kept in reserve (lua/run/co.h).
+ */
 static size_t stack_size(void)
 {
     struct rlimit lim;
@@ -261,7 +264,7 @@ static size_t stack_size(void)
     if (getrlimit(RLIMIT_STACK, &lim) == 0 && lim.rlim_cur > n) { /* or RLIM_INFINITY */
         n = lim.rlim_cur < STACK_MAX ? (size_t)lim.rlim_cur & ~(size_t)0xffff : STACK_MAX;
     }
-    return n * STACK_FACTOR;
+    return (2 * n + STACK_MIN) * STACK_FACTOR;
 }
 
 int nl_thread_start(nl_thread **out, const char *name, void (*fn)(void *), void *arg)
@@ -280,12 +283,16 @@ int nl_thread_start(nl_thread **out, const char *name, void (*fn)(void *), void 
     if (err) {
         goto fail;
     }
-    err = pthread_attr_setstacksize(&attr, stack_size());
-    if (!err && !out) {
-        err = pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    if (!out) {
+        pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     }
-    if (!err) {
-        err = pthread_create(&t->id, &attr, thread_main, t);
+    /* Where address space is short, a thread with a short stack is better than none. */
+    for (size_t size = stack_size(); size >= STACK_MIN; size /= 2) {
+        err = pthread_attr_setstacksize(&attr, size);
+        err = err ? err : pthread_create(&t->id, &attr, thread_main, t);
+        if (err != EAGAIN) {
+            break;
+        }
     }
     pthread_attr_destroy(&attr);
     if (err) {

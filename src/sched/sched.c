@@ -141,24 +141,28 @@ static void worker_main(void *arg)
     }
     nl_worker_loop(w);
     nl_self = NULL;
-    if (w->index != 0) {
+    if (w->thread) {
         nl_pool_thread_exit();
     }
 }
 
-/* Starts all but the first, which is the calling thread; from then on nworkers is how many there are. */
+/*
+ * Starts them all; from then on nworkers is how many there are.  The calling thread only waits for them: the stacks of
+ * threads that we make are longer (os.h).  If none can be made it is the one worker, without a thread of its own.
+ */
 static void start_workers(void)
 {
     nl_sched *s = &nl_the_sched;
-    int wanted = s->nworkers, n = 1, failed = 0;
+    int wanted = s->nworkers, n = 0, failed = 0;
     nl_mutex_lock(s->start_lock); /* see worker_main */
-    for (int i = 1; i < wanted; i++) {
+    for (int i = 0; i < wanted; i++) {
         char name[32];
         snprintf(name, sizeof name, "nl-worker-%d", n);
         int err = nl_thread_start(&s->worker[n]->thread, name, worker_main, s->worker[n]);
         n += err == 0;
         failed = err ? err : failed;
     }
+    n = n ? n : 1;
     for (int i = n; i < wanted; i++) {
         worker_free(s->worker[i]);
     }
@@ -174,8 +178,10 @@ int nl_sched_run(void)
     nl_sched *s = &nl_the_sched;
     start_workers();
     nl_monitor_start();
-    worker_main(s->worker[0]);
-    for (int i = 1; i < s->nworkers; i++) {
+    if (!s->worker[0]->thread) {
+        worker_main(s->worker[0]);
+    }
+    for (int i = 0; i < s->nworkers && s->worker[i]->thread; i++) {
         nl_thread_join(s->worker[i]->thread);
     }
     nl_monitor_stop();

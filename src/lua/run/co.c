@@ -181,6 +181,20 @@ static inline lua_State *below_of(lua_State *p)
     return lua_tothread(p, 1);
 }
 
+/* The coroutines from the root down to the one above leaf: their number, and they themselves in *path, which holds n. */
+static size_t path_to(lua_State *root, const lua_State *leaf, lua_State **path, size_t n)
+{
+    size_t i = 0;
+    for (lua_State *p = root; p != leaf; p = below_of(p), i++) {
+        if (i < n) {
+            path[i] = p;
+        }
+    }
+    return i;
+}
+
+#define PATH_SHORT 16
+
 /*
  * The coroutine base->L, nested in co and resumed from here, has come to a stop with status st.
  * Gives the outcome to the one above it, which runs on, and so on until the root or until one
@@ -189,11 +203,14 @@ static inline lua_State *below_of(lua_State *p)
 static __attribute__((noinline)) int climb(nl_co *co, nl_colink *base, int st)
 {
     nl_lctx *lc = co->lc;
-    while (base->L != co->L && !lc->parking && !lc->dying) {
-        lua_State *L = base->L, *P = co->L;
-        while (below_of(P) != L) {
-            P = below_of(P);
-        }
+    lua_State *some[PATH_SHORT], **path = some;
+    size_t n_above = path_to(co->L, base->L, some, PATH_SHORT);
+    if (nl_unlikely(n_above > PATH_SHORT)) {
+        path = nl_malloc(n_above * sizeof(*path));
+        path_to(co->L, base->L, path, n_above);
+    }
+    while (n_above > 0 && !lc->parking && !lc->dying) {
+        lua_State *L = base->L, *P = path[--n_above];
         bool wrapped = nl_co_mark(P) == NL_MARK_WRAP,
              ok = st == LUA_OK || st == LUA_YIELD || st == NL_WRAP_ENDED;
         int n = ok ? lua_gettop(L) : 1;
@@ -214,6 +231,9 @@ static __attribute__((noinline)) int climb(nl_co *co, nl_colink *base, int st)
         }
         base->L = P;
         st = ok || !wrapped ? lua_resume(P, wrapped ? n : n + 1) : nl_wrap_fail(lc, P);
+    }
+    if (nl_unlikely(path != some)) {
+        nl_free(path);
     }
     return st;
 }

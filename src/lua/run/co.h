@@ -16,6 +16,7 @@
 #ifndef NL_CO_H
 #define NL_CO_H
 
+#include "base/os.h"
 #include "lua/run/lctx.h"
 
 /* Addresses used as marks, on top of the stack of a suspended coroutine. */
@@ -36,8 +37,17 @@ static inline const char *nl_co_mark(lua_State *co)
     return p >= nl_marks && p < nl_marks + sizeof nl_marks ? p : NULL;
 }
 
-/* Longest chain of coroutines that resume each other: each takes some 300 bytes of C stack. */
-#define NL_CO_DEPTH 1000
+/*
+ * What a coroutine leaves on the C stack when it resumes another.  LuaJIT bounds a coroutine's own recursion by its Lua
+ * stack, of 65,500 slots; what C functions that call back (sort, print, load with a reader, finalizers) take of the C
+ * stack until then was measured: 2 to 4 MiB.
+ */
+#define NL_STACK_RESERVE ((size_t)4 << 20)
+static inline bool nl_stack_is_short(void)
+{
+    size_t left = nl_stack_left();
+    return left && left < NL_STACK_RESERVE;
+}
 
 /*
  * colib.c: the call of a wrap function that P is parked in fails with the value on P's stack.

@@ -15,7 +15,7 @@
 #define NOT_SUSPENDED "cannot resume non-suspended coroutine"
 
 /* Why co cannot be resumed, or NULL. */
-static inline const char *refusal(nl_lctx *lc, lua_State *L, lua_State *co)
+static inline const char *refusal(lua_State *L, lua_State *co)
 {
     int st = lua_status(co);
     if (nl_likely(st == LUA_YIELD)) {
@@ -28,16 +28,11 @@ static inline const char *refusal(nl_lctx *lc, lua_State *L, lua_State *co)
     if (co == L) {
         return NOT_SUSPENDED;
     }
-    for (nl_colink *l = lc->link; l; l = l->up) {
-        if (l->L == co) {
-            return NOT_SUSPENDED;
-        }
+    lua_Debug ar;
+    if (nl_unlikely(lua_getstack(co, 0, &ar))) {
+        return NOT_SUSPENDED; /* it runs, or waits for one that it has resumed */
     }
-    if (nl_unlikely(lua_gettop(co) == 0)) {
-        lua_Debug ar;
-        return lua_getstack(co, 0, &ar) ? NOT_SUSPENDED : DEAD;
-    }
-    return NULL;
+    return nl_likely(lua_gettop(co) > 0) ? NULL : DEAD;
 }
 
 /* Moves n arguments from L's top to co and runs it, as the innermost coroutine. */
@@ -50,9 +45,7 @@ static inline int run(nl_lctx *lc, lua_State *L, lua_State *co, int n)
     nl_colink caller = {lc->link, L};
     nl_colink link = {nl_likely(lc->link && lc->link->L == L) ? lc->link : &caller, co};
     lc->link = &link;
-    lc->depth++;
     int st = lua_resume(co, n);
-    lc->depth--;
     lc->link = caller.up;
     return st;
 }
@@ -84,8 +77,8 @@ static int co_resume(lua_State *L)
     if (nl_unlikely(!co)) {
         return luaL_argerror(L, 1, "coroutine expected");
     }
-    const char *why = refusal(lc, L, co);
-    if (nl_unlikely(why || lc->depth >= NL_CO_DEPTH)) {
+    const char *why = refusal(L, co);
+    if (nl_unlikely(why || nl_stack_is_short())) {
         return refuse(L, why ? why : "C stack overflow");
     }
     int st = run(lc, L, co, lua_gettop(L) - 1);
@@ -111,10 +104,14 @@ static int co_resume(lua_State *L)
 
 /* ------------------------------------------------------------------ wrap */
 
-/* Raises the value on top, a string with the caller's position in front, as the stock wrap does. */
+/*
+ * Raises the value on top, a string with the caller's position in front, as the stock wrap does; not without end, for
+ * there may be many thousands of callers.
+ */
+#define POSITIONS_MAX 8192 /* bytes */
 static int raise_here(lua_State *L)
 {
-    if (lua_type(L, -1) == LUA_TSTRING) {
+    if (lua_type(L, -1) == LUA_TSTRING && lua_objlen(L, -1) < POSITIONS_MAX) {
         luaL_where(L, 1);
         lua_insert(L, -2);
         lua_concat(L, 2);
@@ -126,8 +123,8 @@ static int wrapped(lua_State *L)
 {
     nl_lctx *lc = nl_lctx_of(L);
     lua_State *co = lua_tothread(L, lua_upvalueindex(1));
-    const char *why = refusal(lc, L, co);
-    if (nl_unlikely(why || lc->depth >= NL_CO_DEPTH)) {
+    const char *why = refusal(L, co);
+    if (nl_unlikely(why || nl_stack_is_short())) {
         lua_pushstring(L, why ? why : "C stack overflow");
         return raise_here(L);
     }

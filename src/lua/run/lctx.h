@@ -150,7 +150,6 @@ struct nl_lctx {
 
     /* Roots and waits: run/. */
     nl_co *callback_co; /* a callback's root, between nl_wait_begin and nl_wait_end */
-    uint32_t depth;     /* coroutines nested in each other on the C stack */
     uint32_t nco;       /* roots, free ones too */
     nl_list all_co;
     nl_list callbacks; /* every nl_wait that is a callback */
