@@ -255,4 +255,23 @@ t.test("rules.modules.removed: a function that was called and then removed stays
   t.eq(got, "nil")
 end)
 
+---- Where the stock meaning is kept, and where it is not -------------------------------------------------------------------------
+
+t.test("rules.stock.setlocale: no context changes the locale of the others", function()
+  for _, args in ipairs { {}, { nil, "numeric" }, { "" }, { "C" }, { "POSIX", "all" }, { "", "time" } } do
+    t.returns({ "C" }, os.setlocale(unpack(args, 1, 2)))
+  end
+  for _, name in ipairs { "de_DE", "C.utf8", "nonsense", "en_US.UTF-8" } do
+    t.raises('the whole process\'s: it can only be "C"', os.setlocale, name)
+    t.raises('#1 to \'setlocale\'', os.setlocale, name, "numeric")
+  end
+  t.raises("nonsense", os.setlocale, "C", "nonsense")
+  t.eq(os.setlocale(), "C")
+end)
+
+t.test("rules.stock.main: the main chunk is a coroutine", function()
+  local h = t.spawn "context.send(context.parent, type(coroutine.running()), coroutine.isyieldable())"
+  t.returns({ true, "thread", h, -1, true }, context.recv(h, 20))
+end)
+
 t.done()

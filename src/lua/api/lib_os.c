@@ -1,5 +1,6 @@
 /* lib_os.c - what of the library `os` is the runtime's own */
 #include <stdlib.h>
+#include <string.h>
 
 #include "lua/api/io_file.h"
 #include "lua/api/modules.h"
@@ -33,8 +34,25 @@ static int os_exit(lua_State *L)
     return lc->cur ? nl_leave(L) : luaL_error(L, "the process is exiting");
 }
 
+/*
+ * ([locale[, category]]): a locale is the process's, and would change how the numbers of all contexts are read and
+ * written.  So it stays "C"; "" asks for the one of the environment, and "C" is what it gets.
+ */
+static int os_setlocale(lua_State *L)
+{
+    static const char *const categories[] = {"all", "collate", "ctype", "monetary", "numeric", "time", NULL};
+    const char *locale = luaL_optstring(L, 1, "");
+    luaL_checkoption(L, 2, "all", categories);
+    luaL_argcheck(L, !*locale || strcmp(locale, "C") == 0 || strcmp(locale, "POSIX") == 0, 1,
+                  "a locale is the whole process's: it can only be \"C\"");
+    lua_pushliteral(L, "C");
+    return 1;
+}
+
 void nl_os_extend(lua_State *L)
 {
+    lua_pushcfunction(L, os_setlocale);
+    lua_setfield(L, -2, "setlocale");
     lua_pushcfunction(L, os_exit);
     lua_setfield(L, -2, "exit");
     lua_pushcfunction(L, os_execute);
