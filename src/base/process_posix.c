@@ -78,17 +78,17 @@ static void catch_sigpipe(void)
 
 static rlim_t given, raised; /* soft limits; equal: nothing was raised */
 
-/* Nothing that children must be spared: not raised, or the script has set a limit of its own. */
-static bool limit_is_own(struct rlimit *now)
+/* The limit is the raised one.  Else it was not raised, or the script has set one of its own. */
+static bool limit_is_raised(struct rlimit *now)
 {
-    return given == raised || getrlimit(RLIMIT_NOFILE, now) != 0 || now->rlim_cur != raised;
+    return given != raised && getrlimit(RLIMIT_NOFILE, now) == 0 && now->rlim_cur == raised;
 }
 
 static void in_forked_child(void)
 {
     struct rlimit lim;
     nl_thread_unpin();
-    if (!limit_is_own(&lim)) {
+    if (limit_is_raised(&lim)) {
         lim.rlim_cur = given;
         setrlimit(RLIMIT_NOFILE, &lim);
     }
@@ -128,14 +128,13 @@ typedef struct child {
 static child child_begin(const char *command)
 {
     struct rlimit lim;
-    char set[64] = "";
-    if (!limit_is_own(&lim)) {
-        snprintf(set, sizeof(set), "ulimit -S -n %llu 2>/dev/null; ", (unsigned long long)given);
+    size_t size = strlen(command) + 64;
+    char *all = (char *)nl_malloc(size);
+    if (limit_is_raised(&lim)) {
+        snprintf(all, size, "ulimit -S -n %llu 2>/dev/null; %s", (unsigned long long)given, command);
+    } else {
+        snprintf(all, size, "%s", command);
     }
-    size_t n = strlen(set), m = strlen(command) + 1;
-    char *all = (char *)nl_malloc(n + m);
-    memcpy(all, set, n);
-    memcpy(all + n, command, m);
     return (child){all, nl_thread_unpin()};
 }
 
@@ -148,6 +147,8 @@ static void child_end(child c)
     nl_free(c.command);
     errno = saved;
 }
+
+/* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name): libc's begin with two '_' */
 
 __attribute__((visibility("default"))) int system(const char *command)
 {
@@ -171,6 +172,8 @@ __attribute__((visibility("default"))) FILE *popen(const char *command, const ch
     child_end(c);
     return f;
 }
+
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */
 
 void nl_process_init(void)
 {

@@ -58,34 +58,12 @@ void nl_listeners_fini(void)
     nl_deadlines_fini(&paused);
 }
 
-/*
- * Failures of one connection, not of the listener: it was gone before we came, or a filter forbids
- * it.
- */
-static bool only_this_one(int err)
-{
-    switch (-err) {
-    case ECONNABORTED:
-    case EPROTO:
-    case EPERM:
-    case EINTR:
-    case ENETDOWN:
-    case ENETUNREACH:
-    case EHOSTUNREACH:
-    case ETIMEDOUT:
-    case ECONNRESET:
-        return true;
-    default:
-        return false;
-    }
-}
-
 int nl_tcp_accept(nl_tcp **out, nl_tcp *listener, const nl_tcp_ops *ops)
 {
     nl_tcp *l = listener;
     *out = NULL;
     int err;
-    for (int tries = 0;;) {
+    for (;;) {
         if (!l->maybe_readable) {
             if (nl_tcp_want(l, NL_TCP_READ)) {
                 return NL_AGAIN;
@@ -111,7 +89,7 @@ int nl_tcp_accept(nl_tcp **out, nl_tcp *listener, const nl_tcp_ops *ops)
             if (err) {
                 break;
             }
-        } else if (!only_this_one(err) || ++tries >= 16) {
+        } else {
             break;
         }
     }

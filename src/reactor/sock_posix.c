@@ -16,6 +16,8 @@
 #include "base/process.h"
 #include "reactor/posix.h"
 
+#define ACCEPT_TRIES 16 /* a filter of system calls may refuse each of them */
+
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0 /* SO_NOSIGPIPE at birth instead, see fresh_socket */
 #endif
@@ -167,12 +169,18 @@ fail:
     return err;
 }
 
-/* Errors of accept that speak of the one connection it took from the queue, not of the listener. */
-static bool accept_again(int err)
+/*
+ * Errors of accept that speak of the one connection it took from the queue, not of the listener: the
+ * peer has gone, the network too, or a filter forbids it.
+ */
+static bool only_this_one(int err)
 {
     switch (err) {
     case EINTR:
     case ECONNABORTED:
+    case ECONNRESET:
+    case ETIMEDOUT:
+    case EPERM:
     case EPROTO:
     case ENETDOWN:
     case ENETUNREACH:
@@ -214,6 +222,7 @@ int nl_sock_accept(nl_fd *out, nl_fd listener, nl_addr *peer)
     int fd = -1;
     nl_addr a = {0};
     socklen_t len;
+    int tries = 0;
     *out = NL_FD_NONE;
     do {
         len = sizeof(a.u.bytes);
@@ -222,7 +231,7 @@ int nl_sock_accept(nl_fd *out, nl_fd listener, nl_addr *peer)
 #else
         fd = nl_fd_up(accept((int)listener, nl_sockaddr(&a), &len));
 #endif
-    } while (fd < 0 && accept_again(errno));
+    } while (fd < 0 && only_this_one(errno) && ++tries < ACCEPT_TRIES);
     if (fd < 0) {
         return nl_neg_errno();
     }
