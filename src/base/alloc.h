@@ -1,21 +1,24 @@
 /*
  * alloc.h - memory.
  *
- * nl_malloc and its kin end the process with a clear message when memory is out: they are
- * for the runtime's own small structures.  Sizes that a script or a peer chooses go
- * through nl_try_malloc, whose NULL becomes -ENOMEM.
- *
- * The pool serves blocks of up to NL_POOL_MAX bytes that are made on one thread and given
- * back on another (messages, chain chunks, small buffers).  Each thread keeps a stock per
- * size class and trades whole batches with a shared depot, so that a producer and a
- * consumer on different cores meet once per NL_POOL_BATCH blocks, not at each one.  Under
- * AddressSanitizer the pool is malloc and free, so that misuse is seen.
+ * Purpose:   nl_malloc and its kin end the process with a clear message when memory is out: they
+ *            are for the runtime's own small structures. Sizes that a script or a peer chooses go
+ *            through nl_try_malloc, whose NULL becomes -ENOMEM. The pool serves blocks of up to
+ *            NL_POOL_MAX bytes (messages, segments of output, small buffers).
+ * Threads:   any. A block may be made on one thread and given back on another. Each thread keeps a
+ *            magazine of free blocks per size class and trades whole batches with a shared depot,
+ *            so that a producer and a consumer on different cores meet once per NL_POOL_BATCH
+ *            blocks, not at each one.
+ * Ownership: a block is the caller's until it is given back. Under AddressSanitizer the pool is
+ *            malloc and free, so that misuse is seen.
  */
 #ifndef NL_ALLOC_H
 #define NL_ALLOC_H
 
 #include "base/base.h"
 
+/* Once per process, before other threads: has malloc keep memory that will soon be wanted again. */
+void nl_alloc_init(void);
 void *nl_malloc(size_t n) __attribute__((malloc, returns_nonnull));
 void *nl_calloc(size_t n) __attribute__((malloc, returns_nonnull));
 void *nl_realloc(void *p, size_t n) __attribute__((returns_nonnull));
@@ -123,8 +126,8 @@ static inline void *nl_pool_alloc(size_t n)
     }
     m->head = b->next;
     m->count--;
-    __builtin_prefetch(m->head,
-                       1); /* where another core has given it back, it is on its way when it is wanted */
+    /* Where another core has given it back, it is on its way when it is wanted. */
+    __builtin_prefetch(m->head, 1);
     return b;
 }
 

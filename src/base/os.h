@@ -24,8 +24,9 @@ void nl_wall_clock(int64_t *sec, int *usec);
 int nl_ncpu(void);
 
 /*
- * Threads.  A stack is twice as long as the main thread's (RLIMIT_STACK, between 8 and 64 MiB) and 8 MiB, with a
- * guard page below: pages that are not touched cost nothing.  name is cut to 15 bytes.
+ * Threads.  A stack is twice as long as the main thread's (RLIMIT_STACK, between 8 and 64 MiB) and
+ * 8 MiB, with a guard page below: pages that are not touched cost nothing.  name is cut to 15
+ * bytes.
  */
 typedef struct nl_thread nl_thread;
 /* Starts fn(arg).  0 and *out, or -errno.  out NULL: nobody waits for its end. */
@@ -56,6 +57,12 @@ void nl_stderr_write(const void *p, size_t n);
  */
 void *nl_region_map(size_t n);
 void nl_region_unmap(void *p, size_t n);
+/*
+ * Whole pages of it are not wanted for now: the system takes them back. Touched again they are
+ * zeroed.
+ */
+void nl_region_release(void *p, size_t n);
+size_t nl_page_size(void);
 /* Whole pages of it will soon be written to: takes them at once where the system can. */
 void nl_region_populate(void *p, size_t n);
 

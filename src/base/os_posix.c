@@ -125,6 +125,16 @@ void nl_region_populate(void *p, size_t n)
 #endif
 }
 
+void nl_region_release(void *p, size_t n)
+{
+    madvise(p, n, MADV_DONTNEED);
+}
+
+size_t nl_page_size(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
 void nl_region_unmap(void *p, size_t n)
 {
     munmap(p, n);

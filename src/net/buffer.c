@@ -9,9 +9,6 @@
 #include "base/alloc.h"
 
 #include <string.h>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 
 /* Pieces up to this are copied out rather than left to pin the block they lie in. */
 #define COPY_MAX 512
@@ -45,19 +42,6 @@ uint64_t nl_block_bytes(void)
 }
 
 /* --- Blocks -------------------------------------------------------------------------------- */
-
-void nl_blocks_init(void)
-{
-#ifdef __GLIBC__
-    /*
-     * Blocks are freed in bursts, by collections of garbage, and wanted again at once. By default
-     * glibc gives the top of the heap back from 128 KiB on and maps every longer block anew: with
-     * messages of 16 to 64 KiB page faults and brk took a quarter of the time.
-     */
-    mallopt(M_TRIM_THRESHOLD, 16 << 20);
-    mallopt(M_MMAP_THRESHOLD, 4 << 20);
-#endif
-}
 
 nl_block *nl_block_new(size_t cap)
 {

@@ -27,10 +27,6 @@ typedef struct nl_buf {
     uint32_t off, len;
 } nl_buf;
 
-/*
- * Once per process, before other threads: has malloc keep memory that blocks will soon want again.
- */
-void nl_blocks_init(void);
 /* A block with one reference and at least cap bytes, or NULL when memory is out. */
 nl_block *nl_block_new(size_t cap);
 static inline nl_block *nl_block_ref(nl_block *b)

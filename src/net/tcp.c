@@ -200,7 +200,6 @@ static void flush(int worker, bool end)
 
 int nl_tcp_init(void)
 {
-    nl_blocks_init();
     nl_tcp_table = nl_slots_new();
     nl_tcp_workers = nl_calloc_aligned((size_t)nl_sched_workers() * sizeof(nl_tcp_worker));
     nl_listeners_init();

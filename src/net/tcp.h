@@ -131,7 +131,9 @@ void nl_tcp_set_wshared(nl_tcp *s, bool on);
 bool nl_tcp_wshared(nl_tcp *s);
 /* Owner's handle of a live socket, or 0. */
 uint64_t nl_tcp_owner(uint64_t id);
-/* The live connection that an id names, if it has these ops and this owner, who calls; else NULL. */
+/*
+ * The live connection that an id names, if it has these ops and this owner, who calls; else NULL.
+ */
 nl_tcp *nl_tcp_own(uint64_t id, uint64_t owner, const nl_tcp_ops *ops);
 
 int nl_tcp_nodelay(nl_tcp *s, bool on);
@@ -141,9 +143,10 @@ int nl_tcp_remote(nl_tcp *s, nl_addr *out);
 
 /*
  * Ends the owner's use of s (the pointer is dead for the caller). What was written is sent in the
- * background, as long as the kernel takes some of it every NL_TCP_LINGER_NS; after nl_shutdown_request
- * for at most NL_TCP_LINGER_EXIT_NS. When that is over, or where descriptors run out, the rest is
- * dropped, its requests end with ETCPSCLOSED, and the stream ends in a reset. See linger.c.
+ * background, as long as the kernel takes some of it every NL_TCP_LINGER_NS; after
+ * nl_shutdown_request for at most NL_TCP_LINGER_EXIT_NS. When that is over, or where descriptors
+ * run out, the rest is dropped, its requests end with ETCPSCLOSED, and the stream ends in a reset.
+ * See linger.c.
  */
 void nl_tcp_close(nl_tcp *s);
 #define NL_TCP_LINGER_NS ((int64_t)5000000000)

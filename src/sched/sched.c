@@ -69,6 +69,7 @@ int nl_sched_init(const nl_sched_config *cfg)
     s->hooks.flush = no_flush;
     s->mailbox_max = NL_MAILBOX_MAX;
     s->ticks_per_us = nl_ticks_calibrate();
+    nl_alloc_init();
     int err = 0;
     for (; !err && s->nworkers < n; s->nworkers++) {
         s->worker[s->nworkers] = worker_new(s->nworkers, &err);

@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/trim.h"
 #include "sched/shutdown.h"
 
 /* ------------------------------------------------------------------ reactor and timers */
@@ -282,7 +283,8 @@ static void park(nl_worker *w)
         }
         return;
     }
-    int64_t wait = park_time(w);
+    int64_t wait = park_time(w), trim = nl_trim_when_quiet();
+    wait = wait < 0 || (trim >= 0 && trim < wait) ? trim : wait;
     nl_idle_park(&s->idle, w->index);
     wait = last_look(w, wait, limbo);
     if (nl_unlikely(s->chaos) && nl_chaos(4)) {

@@ -326,7 +326,7 @@ static void many_long_blocks(void *arg)
     nl_pool_thread_exit();
 }
 
-Test(pool, an_ended_threads_slab_is_used_again)
+Test(pool, an_ended_threads_span_is_used_again)
 {
     nl_thread *t;
     cr_assert_eq(nl_thread_start(&t, "small", one_small_block, NULL), 0);

@@ -1,0 +1,93 @@
+"""Memory of the process, seen from outside: after a peak it comes back."""
+
+RSS = """
+local function rss()
+  for line in io.lines "/proc/self/status" do
+    local kb = line:match "VmRSS:%s+(%d+)"
+    if kb then return tonumber(kb) / 1024 end
+  end
+end
+local function say(...) io.write(table.concat({ ... }, " "), "\\n") io.stdout:flush() end
+-- Waits until no more than that is left; as long as the runner does.
+local function comes_back(mib)
+  while rss() > mib do timer.sleep(0.1) end
+  say "back"
+end
+"""
+
+
+def test_slow_readers(h):
+    """memory.slow-readers: what was queued for slow readers goes back to the system when they have left"""
+    if h.settings.slow > 1:
+        h.skip("sanitizers have an allocator of their own")
+    for size in 3000, 65536, 1000000:
+        process = h.start(RSS + f"""
+            local _, l = tcp.listen("127.0.0.1", 0)
+            say("port " .. tcp.local_port(l))
+            local before = rss()
+            local s = {{}}
+            for i = 1, 5 do s[i] = select(2, tcp.accept(l)) end
+            local n, kept = 0, {{}} -- buffers that stay, here and there between the others
+            for i = 1, 5 do
+              local data = ("x"):rep({size})
+              while tcp.write(s[i], data) do
+                n = n + {size}
+                if n / 1e6 > #kept then kept[#kept + 1] = buffer.new(("k"):rep(3000)) end
+              end
+            end
+            assert(rss() > before + 250)
+            say "full"
+            for i = 1, 5 do assert(tcp.read(s[i]) == false) tcp.close(s[i]) end
+            s = nil
+            collectgarbage()
+            comes_back(before + 40)""")
+        port = process.port()
+        peers = [h.connect(port) for _ in range(5)]
+        process.expect("full")
+        for peer in peers:
+            peer.reset()
+        process.expect("back")
+        process.finish(0)
+
+
+def test_messages(h):
+    """memory.messages: so does what large messages took"""
+    if h.settings.slow > 1:
+        h.skip("sanitizers have an allocator of their own")
+    h.file("receiver.lua", """
+        local all = {}
+        for i = 1, 2000 do all[i] = select(2, context.recv(0)) end
+        context.send(context.parent, "full")
+        context.recv(0)
+        all = nil
+        collectgarbage() collectgarbage()
+        context.recv(0)""")
+    process = h.start(RSS + """
+        local before = rss()
+        local h = context.create("receiver.lua")
+        for i = 1, 2000 do context.send(h, ("y"):rep(100000 + i)) end
+        context.recv(h)
+        assert(rss() > before + 150)
+        context.send(h, "drop them")
+        collectgarbage() collectgarbage()
+        comes_back(before + 40)
+        os.exit(0)""")
+    process.expect("back")
+    process.finish(0)
+
+
+def test_contexts(h):
+    """memory.contexts: so does what many contexts took, when a few of them live on"""
+    if h.settings.slow > 1:
+        h.skip("sanitizers have an allocator of their own")
+    h.file("child.lua", "local t = {} for i = 1, 2000 do t[i] = {i} end context.recv(0)")
+    process = h.start(RSS + """
+        local before, all = rss(), {}
+        for i = 1, 500 do all[i] = context.create("child.lua") end
+        timer.sleep(0.2)
+        while rss() < before + 60 do timer.sleep(0.01) end
+        for i = 1, 500 do if i % 20 ~= 0 then context.destroy(all[i]) end end
+        comes_back(before + 30)
+        os.exit(0)""")
+    process.expect("back")
+    process.finish(0)
