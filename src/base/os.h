@@ -40,6 +40,13 @@ void nl_thread_join(nl_thread *t);
 int nl_thread_pin(int cpu_index);
 /* Undoes it, around the start of a child, which would be bound as well.  The index, or -1. */
 int nl_thread_unpin(void);
+/* The calling thread, for nl_thread_sleeps. */
+int64_t nl_thread_self(void);
+/*
+ * That thread sleeps in the system at the moment; waiting for a processor does not count.  False
+ * where the system cannot tell.
+ */
+bool nl_thread_sleeps(int64_t thread);
 /* Gives up the rest of the time slice. */
 void nl_thread_yield(void);
 /* Bytes left on the calling thread's stack; 0 where the system cannot tell.  The first is slow. */

@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/os.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
@@ -14,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
@@ -323,6 +325,44 @@ void nl_thread_join(nl_thread *t)
     pthread_join(t->id, NULL);
     nl_free(t);
 }
+
+#ifdef __linux__
+
+int64_t nl_thread_self(void)
+{
+    return syscall(SYS_gettid);
+}
+
+bool nl_thread_sleeps(int64_t thread)
+{
+    /* "1234 (name) S …": the name may have parentheses of its own. */
+    char path[64], text[128];
+    snprintf(path, sizeof path, "/proc/self/task/%lld/stat", (long long)thread);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return false;
+    }
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = 0;
+    const char *end = strrchr(text, ')');
+    return end && end[1] == ' ' && (end[2] == 'S' || end[2] == 'D');
+}
+
+#else
+
+int64_t nl_thread_self(void)
+{
+    return 0;
+}
+
+bool nl_thread_sleeps(int64_t thread)
+{
+    (void)thread;
+    return false;
+}
+
+#endif
 
 void nl_thread_yield(void)
 {

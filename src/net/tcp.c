@@ -201,8 +201,8 @@ static void flush(int worker, bool end)
 int nl_tcp_init(void)
 {
     nl_tcp_table = nl_slots_new();
-    nl_tcp_workers = nl_calloc_aligned((size_t)nl_sched_workers() * sizeof(nl_tcp_worker));
     nl_listeners_init();
+    nl_tcp_workers = nl_calloc_aligned(NL_WORKERS_MAX * sizeof(nl_tcp_worker));
     nl_linger_init();
     nl_sched_set_hooks(&(nl_sched_hooks){
         .io = io,
@@ -218,7 +218,7 @@ void nl_tcp_fini(void)
 {
     nl_linger_fini();
     nl_listeners_fini();
-    for (int i = 0; i < nl_sched_workers(); i++) {
+    for (int i = 0; i < NL_WORKERS_MAX; i++) {
         nl_tcp_worker *w = &nl_tcp_workers[i];
         nl_tcp_flush_dirty(w);
         nl_block_unref(w->spent_block);

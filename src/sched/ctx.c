@@ -175,10 +175,10 @@ static void disarm_wake(nl_ctx *c)
 int nl_ctx_home(nl_ctx *c)
 {
     if (c->home < 0) {
-        /* Racing choices may be uneven by one or two; that is no matter. */
+        /* Racing choices may be uneven by one or two. */
         nl_sched *s = &nl_the_sched;
-        c->home = nl_self->index;
-        unsigned fewest = atomic_load_explicit(&nl_self->homes, memory_order_relaxed);
+        c->home = nl_self->index < s->nworkers ? nl_self->index : 0; /* a spare is nobody's home */
+        unsigned fewest = atomic_load_explicit(&s->worker[c->home]->homes, memory_order_relaxed);
         for (int i = 0; i < s->nworkers; i++) {
             unsigned homes = atomic_load_explicit(&s->worker[i]->homes, memory_order_relaxed);
             if (homes < fewest) {

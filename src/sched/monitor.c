@@ -1,128 +1,196 @@
 /*
  * monitor.c - a thread that sees to it that one long dispatch does not hold up the others.
  *
- * It ticks every 10 ms of the process's processor time (busy.h), so an idle process does not
- * wake it, but not twice within 5 ms, however many cores are at work.  A worker whose dispatch counter has not moved since the last tick is called
- * stuck: what stands in its next slot may be stolen then, and a parked worker, if there is
- * one, is woken as a searcher; before it parks again it also looks at the reactors and
- * timers of busy workers.  A context that runs on for seconds is named on standard error.
+ * Every 10 ms it looks for workers whose dispatch counter has not moved since the last tick,
+ * whether their context computes or sleeps in the system.  Such a worker is called stuck:
+ *   - its ready contexts are moved to the global queue;
+ *   - its reactor and timers are looked at by another worker: by a parked one, which is woken, or
+ *     by the first busy one that looks at its own (worker.c: look);
+ *   - if no worker is left that is not stuck, a spare one steps in (spare.c).
+ * A context that runs on for seconds is named on standard error.
+ *
+ * The clock is the wall's, as a process that only sleeps uses no processor time.  It stands still
+ * while all workers are parked, so an idle process makes no system call.  It is started again by
+ * the first worker that leaves its reactor; so that a server with little to do does not pay a
+ * wake-up for each request, it only stops after some ticks that found everybody parked.
+ *
+ *   Worker:  (1) clear the parked bit        Monitor:  (a) set asleep
+ *            (2) load asleep: wake it                  (b) look at the parked bits: all set?
+ *                                                      (c) sleep until asleep is cleared
+ *
+ * All of 1, 2, a, b are seq_cst.  If b sees the worker's bit still set, 1 comes after b, so 2
+ * comes after a and sees it.
  */
-#include "base/busy.h"
+#include "base/alloc.h"
 #include "base/log.h"
 #include "sched/sched_impl.h"
 
 #define TICK_NS 10000000
-#define APART_NS 5000000 /* ticks that come faster, because many cores are at work, are one */
+#define QUIET_TICKS 3 /* that find everybody parked, then the clock stops */
 #define WARN_NS ((int64_t)2000000000)
 
-static struct {
-    nl_thread *thread;
-    nl_busy *busy;
-    nl_mutex *lock;
-    nl_cond *changed; /* ready, stop */
-    bool ready;
-    atomic_bool stop;
-} mon;
-
-typedef struct {
+/* What a worker was found at. */
+typedef struct seen {
     uint64_t dispatches;
     int64_t since; /* when it was first seen in this dispatch */
     bool warned;
 } seen;
 
-static void look_at(nl_worker *w, seen *s, int64_t now)
+static struct {
+    nl_thread *thread;
+    nl_mutex *lock;
+    nl_cond *changed;
+    bool stop;      /* under the lock */
+    nl_runq *moved; /* on their way from a stuck worker to the global queue */
+    seen last[NL_WORKERS_MAX];
+} mon;
+
+/* ------------------------------------------------------------------ a tick */
+
+/* Its ready contexts get to run elsewhere. */
+static void move_ready(nl_worker *w)
+{
+    nl_injq *q = &nl_the_sched.injq;
+    nl_ctx *c = atomic_exchange_explicit(&w->next, NULL, memory_order_acq_rel);
+    if (c) {
+        nl_injq_push(q, c);
+    }
+    while (nl_runq_steal(mon.moved, &w->runq)) {
+        while ((c = nl_runq_pop(mon.moved))) {
+            nl_injq_push(q, c);
+        }
+    }
+}
+
+/* True if w is stuck. */
+static bool look_at(nl_worker *w, seen *s, int64_t now)
 {
     uint64_t d = atomic_load_explicit(&w->dispatches, memory_order_relaxed);
     nl_qsbr_enter();
     nl_ctx *c = atomic_load_explicit(&w->current, memory_order_acquire);
-    if (!c || d != s->dispatches) {
+    bool stuck = c && d == s->dispatches;
+    if (!stuck) {
         s->dispatches = d;
         s->since = now;
         s->warned = false;
     } else {
         atomic_store(&w->stuck, true);
-        nl_wake_for_rescue();
-        if (c->ops->slow && c->ops->slow(c, nl_qsbr_behind(w->qsbr)) && w->interruptible) {
-            nl_interrupt(w->interruptible);
+        if (c->ops->slow && c->ops->slow(c, nl_qsbr_behind(w->qsbr)) && w->interruptible &&
+            (atomic_load(&c->kill_posted) || !nl_worker_sleeps(w))) {
+            nl_interrupt(w->interruptible); /* a call that sleeps is cut short by it: only for the end */
         }
         if (now - s->since > WARN_NS && !s->warned) {
             s->warned = true;
-            nl_log_async(c->ops->name(c),
-                         "context %llu has been running for %.1f s without giving way; its worker serves "
-                         "nobody else",
+            nl_log_async(c->ops->name(c), "context %llu has been running for %.1f s without giving way",
                          (unsigned long long)c->slot.id, (double)(now - s->since) / 1e9);
         }
     }
     nl_qsbr_leave();
+    return stuck;
 }
 
-/* Lets a while pass; a stop cuts it short. */
-static void pause_for(int64_t ns)
+/* False: everybody is parked. */
+static bool tick(void)
 {
-    nl_mutex_lock(mon.lock);
-    if (!atomic_load(&mon.stop)) {
-        nl_cond_wait(mon.changed, mon.lock, ns);
+    nl_sched *s = &nl_the_sched;
+    int64_t now = nl_now_ns();
+    int n = nl_workers_all();
+    bool stuck[NL_WORKERS_MAX], any = false, active = false;
+    for (int i = 0; i < n; i++) {
+        nl_worker *w = s->worker[i];
+        stuck[i] = look_at(w, &mon.last[i], now);
+        if (stuck[i]) {
+            any = true;
+            move_ready(w);
+        }
+        active |= nl_worker_active(w);
     }
-    nl_mutex_unlock(mon.lock);
+    if (any) {
+        atomic_store(&s->rescue, true);
+        nl_wake_for_rescue();
+    }
+    nl_spares_adjust(stuck, n);
+    return active;
+}
+
+/* ------------------------------------------------------------------ the clock */
+
+static bool anybody_active(void)
+{
+    for (int i = 0, n = nl_workers_all(); i < n; i++) {
+        if (nl_worker_active(nl_the_sched.worker[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Lock held.  Until a worker leaves its reactor. */
+static void sleep_while_idle(void)
+{
+    atomic_bool *asleep = &nl_the_sched.monitor_asleep;
+    atomic_store(asleep, true);
+    if (anybody_active()) {
+        atomic_store(asleep, false);
+    }
+    while (atomic_load(asleep) && !mon.stop) {
+        nl_cond_wait(mon.changed, mon.lock, -1);
+    }
+}
+
+void nl_monitor_wake(void)
+{
+    if (atomic_exchange(&nl_the_sched.monitor_asleep, false)) {
+        nl_mutex_lock(mon.lock); /* from here on it waits, or sees asleep when it looks */
+        nl_mutex_unlock(mon.lock);
+        nl_cond_signal(mon.changed);
+    }
 }
 
 static void monitor_main(void *arg)
 {
     (void)arg;
-    nl_sched *s = &nl_the_sched;
-    static seen last[NL_WORKERS_MAX];
+    int quiet = 0;
     nl_mutex_lock(mon.lock);
-    mon.busy = nl_busy_new(TICK_NS);
-    mon.ready = true;
-    nl_cond_signal(mon.changed);
-    nl_mutex_unlock(mon.lock);
-    while (mon.busy) {
-        nl_busy_wait(mon.busy);
-        if (atomic_load(&mon.stop)) {
-            break;
+    while (!mon.stop) {
+        int64_t until = nl_now_ns() + TICK_NS, now;
+        while (!mon.stop && (now = nl_now_ns()) < until) {
+            nl_cond_wait(mon.changed, mon.lock, until - now);
         }
-        int64_t now = nl_now_ns();
-        for (int i = 0; i < s->nworkers; i++) {
-            look_at(s->worker[i], &last[i], now);
+        nl_mutex_unlock(mon.lock);
+        quiet = tick() ? 0 : quiet + 1;
+        nl_mutex_lock(mon.lock);
+        if (quiet == QUIET_TICKS) {
+            sleep_while_idle();
+            quiet = 0;
         }
-        pause_for(APART_NS);
     }
+    nl_mutex_unlock(mon.lock);
 }
 
 void nl_monitor_start(void)
 {
     mon.lock = nl_mutex_new();
     mon.changed = nl_cond_new();
-    mon.ready = false;
-    mon.busy = NULL;
-    atomic_store(&mon.stop, false);
+    mon.moved = nl_calloc_aligned(sizeof *mon.moved);
+    mon.stop = false;
+    nl_spares_init();
     if (nl_thread_start(&mon.thread, "nl-monitor", monitor_main, NULL)) {
         mon.thread = NULL; /* works without, only less fair */
-        return;
     }
-    nl_mutex_lock(mon.lock);
-    while (!mon.ready) {
-        nl_cond_wait(mon.changed, mon.lock, -1);
-    }
-    nl_mutex_unlock(mon.lock);
 }
 
 void nl_monitor_stop(void)
 {
     if (mon.thread) {
         nl_mutex_lock(mon.lock);
-        atomic_store(&mon.stop, true);
+        mon.stop = true;
         nl_cond_signal(mon.changed);
         nl_mutex_unlock(mon.lock);
-        if (mon.busy) {
-            nl_busy_stop(mon.busy);
-        }
         nl_thread_join(mon.thread);
         mon.thread = NULL;
     }
-    if (mon.busy) {
-        nl_busy_free(mon.busy);
-    }
+    nl_free_aligned(mon.moved);
     nl_cond_free(mon.changed);
     nl_mutex_free(mon.lock);
 }

@@ -76,6 +76,11 @@ static inline bool nl_qsbr_behind(const nl_qsbr *r)
     uint64_t e = atomic_load_explicit(&r->epoch, memory_order_relaxed);
     return e && e != atomic_load_explicit(&nl_qsbr_global, memory_order_relaxed);
 }
+/* Any thread: r's thread sleeps. */
+static inline bool nl_qsbr_is_offline(const nl_qsbr *r)
+{
+    return atomic_load_explicit(&r->epoch, memory_order_relaxed) == 0;
+}
 /* Frees what can be; true if something is left. */
 bool nl_qsbr_sweep(nl_qsbr *r);
 /* Frees everything everywhere and forgets all records; only when no other thread is left. */

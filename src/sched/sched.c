@@ -27,7 +27,7 @@ static void no_flush(int worker, bool end)
 
 /* ------------------------------------------------------------------ init, fini */
 
-static nl_worker *worker_new(int index, int *err)
+nl_worker *nl_worker_new(int index, int *err)
 {
     nl_worker *w = nl_calloc_aligned(sizeof *w);
     *err = nl_reactor_new(&w->reactor);
@@ -72,7 +72,7 @@ int nl_sched_init(const nl_sched_config *cfg)
     nl_alloc_init();
     int err = 0;
     for (; !err && s->nworkers < n; s->nworkers++) {
-        s->worker[s->nworkers] = worker_new(s->nworkers, &err);
+        s->worker[s->nworkers] = nl_worker_new(s->nworkers, &err);
         if (err) {
             break;
         }
@@ -83,6 +83,7 @@ int nl_sched_init(const nl_sched_config *cfg)
         }
         return err;
     }
+    atomic_store(&s->nall, s->nworkers);
     s->contexts = nl_slots_new();
     s->start_lock = nl_mutex_new();
     nl_injq_init(&s->injq);
@@ -101,8 +102,8 @@ void nl_sched_fini(void)
     nl_injq_fini(&s->injq);
     nl_slots_free(s->contexts);
     nl_mutex_free(s->start_lock);
-    while (s->nworkers) {
-        worker_free(s->worker[--s->nworkers]);
+    for (int i = 0; i < nl_workers_all(); i++) {
+        worker_free(s->worker[i]);
     }
     nl_pool_thread_exit();
     nl_pool_fini();
@@ -125,7 +126,7 @@ static NL_NO_TSAN void on_interrupt(void)
     }
 }
 
-static void worker_main(void *arg)
+void nl_worker_main(void *arg)
 {
     nl_worker *w = arg;
     nl_sched *s = &nl_the_sched;
@@ -133,6 +134,7 @@ static void worker_main(void *arg)
     nl_mutex_lock(s->start_lock);
     nl_mutex_unlock(s->start_lock);
     nl_self = w;
+    w->thread_id = nl_thread_self();
     w->qsbr = nl_calloc_aligned(sizeof *w->qsbr);
     nl_qsbr_register(w->qsbr);
     w->interruptible = nl_interruptible_new(on_interrupt);
@@ -155,11 +157,11 @@ static void start_workers(void)
 {
     nl_sched *s = &nl_the_sched;
     int wanted = s->nworkers, n = 0, failed = 0;
-    nl_mutex_lock(s->start_lock); /* see worker_main */
+    nl_mutex_lock(s->start_lock); /* see nl_worker_main */
     for (int i = 0; i < wanted; i++) {
         char name[32];
         snprintf(name, sizeof name, "nl-worker-%d", n);
-        int err = nl_thread_start(&s->worker[n]->thread, name, worker_main, s->worker[n]);
+        int err = nl_thread_start(&s->worker[n]->thread, name, nl_worker_main, s->worker[n]);
         n += err == 0;
         failed = err ? err : failed;
     }
@@ -168,6 +170,7 @@ static void start_workers(void)
         worker_free(s->worker[i]);
     }
     s->nworkers = n;
+    atomic_store(&s->nall, n);
     nl_mutex_unlock(s->start_lock);
     if (n < wanted) {
         nl_log(NULL, "only %d of %d workers could be started: %s", n, wanted, nl_err_text(failed));
@@ -180,12 +183,13 @@ int nl_sched_run(void)
     start_workers();
     nl_monitor_start();
     if (!s->worker[0]->thread) {
-        worker_main(s->worker[0]);
+        nl_worker_main(s->worker[0]);
     }
     for (int i = 0; i < s->nworkers && s->worker[i]->thread; i++) {
         nl_thread_join(s->worker[i]->thread);
     }
     nl_monitor_stop();
+    nl_spares_join();
     nl_shutdown_settle();
     return nl_shutdown_status();
 }
@@ -205,14 +209,10 @@ int nl_worker_index(void)
 void nl_sched_blocking_begin(void)
 {
     nl_qsbr_offline(nl_self->qsbr);
-    atomic_fetch_add(&nl_the_sched.blocked, 1);
-    atomic_store(&nl_self->stuck, true);
-    nl_wake_for_rescue();
 }
 
 void nl_sched_blocking_end(void)
 {
-    atomic_fetch_sub(&nl_the_sched.blocked, 1);
     nl_qsbr_online(nl_self->qsbr);
 }
 

@@ -52,10 +52,11 @@ void nl_sched_set_hooks(const nl_sched_hooks *h);
 int nl_sched_run(void);
 void nl_sched_fini(void);
 
+/* How many workers were asked for; sockets live in their reactors. */
 int nl_sched_workers(void);
 /* How many times a parked worker was woken for work; for tests and statistics. */
 uint64_t nl_sched_wakes(void);
-/* Index of the calling worker; -1 on any other thread. */
+/* Index of the calling worker, below NL_WORKERS_MAX (spares come behind nl_sched_workers); -1 on any other thread. */
 int nl_worker_index(void);
 /*
  * Bracket a bare system call of the running context that may sleep for long: no memory in limbo

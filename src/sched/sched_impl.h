@@ -39,7 +39,8 @@ typedef struct nl_worker {
     _Atomic(nl_ctx *) current;       /* what is being run; written by the owner */
     atomic_uint_fast64_t dispatches; /* written by the owner; the monitor sees whether it moves */
     atomic_uint homes;               /* contexts whose nl_ctx_home this is */
-    atomic_bool stuck;  /* the monitor: current has been running for a tick; next may be stolen */
+    atomic_bool stuck;               /* the monitor: current has been running for a tick */
+    atomic_bool off_duty;            /* the monitor: a spare that is not needed (spare.c) */
     nl_spin poll_lock;  /* polls reactor; the owner holds it while it sleeps, others only try it */
     nl_spin timer_lock; /* ctx_timers, layer_timers */
     nl_timers ctx_timers;
@@ -65,10 +66,14 @@ typedef struct nl_worker {
     nl_event *events;
     nl_thread *thread;
     nl_interruptible *interruptible; /* written before `current` first is; NULL: it cannot be interrupted */
+    int64_t thread_id;               /* for nl_thread_sleeps */
 } nl_worker;
 
 typedef struct nl_sched {
-    int nworkers;
+    int nworkers;               /* as many as were asked for */
+    atomic_int nall;            /* these and the spare ones behind them; grows */
+    atomic_bool monitor_asleep; /* until nl_monitor_wake */
+    atomic_bool rescue;         /* the monitor: a stuck worker's reactor and timers are to be looked at */
     enum nl_pin pin;
     uint64_t chaos;
     uint64_t ticks_per_us;
@@ -80,7 +85,6 @@ typedef struct nl_sched {
     nl_sched_hooks hooks;
     nl_mutex *start_lock; /* reserve and the live count go together */
     atomic_uint_fast64_t live;
-    atomic_int blocked; /* workers asleep in a system call of a script */
     atomic_bool broken; /* a reactor has failed, and that was logged */
     atomic_bool stop;   /* workers leave their loops */
     uint64_t mailbox_max;
@@ -102,6 +106,10 @@ void nl_search_found(nl_worker *w); /* stops searching because of a find; passes
 /* worker.c */
 void nl_worker_loop(nl_worker *w);
 
+/* sched.c */
+nl_worker *nl_worker_new(int index, int *err);
+void nl_worker_main(void *worker);
+
 /* ctx.c */
 void nl_dispatch(nl_worker *w, nl_ctx *c);
 
@@ -120,6 +128,28 @@ void nl_obituary_store(uint64_t handle, const nl_reason *reason);
 /* monitor.c */
 void nl_monitor_start(void);
 void nl_monitor_stop(void);
+void nl_monitor_wake(void);
+
+/* spare.c: for the monitor's thread only; stuck[0..n): which of the first n workers are. */
+/* The thread of w, which is stuck, is asleep in the system. */
+bool nl_worker_sleeps(const nl_worker *w);
+void nl_spares_init(void);
+void nl_spares_adjust(const bool *stuck, int n);
+/* When the monitor has stopped. */
+void nl_spares_join(void);
+
+static inline int nl_workers_all(void)
+{
+    return atomic_load(
+        &nl_the_sched.nall); /* seq_cst: a spare that does not see stop is woken by nl_wake_all */
+}
+
+/* Neither parked nor resting. */
+static inline bool nl_worker_active(nl_worker *w)
+{
+    return !nl_idle_is_parked(&nl_the_sched.idle, w->index) &&
+           (!atomic_load(&w->off_duty) || atomic_load_explicit(&w->current, memory_order_relaxed));
+}
 
 /* Chaos mode: widens the gap between two steps of idle.h's protocol. */
 static inline void nl_chaos_pause(void)

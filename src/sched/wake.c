@@ -12,9 +12,8 @@ bool nl_work_visible(void)
     if (nl_injq_len(&s->injq)) {
         return true;
     }
-    for (int i = 0; i < s->nworkers; i++) {
-        nl_worker *w = s->worker[i];
-        if (nl_runq_len(&w->runq) || (atomic_load(&w->stuck) && atomic_load(&w->next))) {
+    for (int i = 0, n = nl_workers_all(); i < n; i++) {
+        if (nl_runq_len(&s->worker[i]->runq)) {
             return true;
         }
     }
@@ -66,7 +65,7 @@ void nl_wake_for_rescue(void)
 
 void nl_wake_all(void)
 {
-    for (int i = 0; i < nl_the_sched.nworkers; i++) {
+    for (int i = 0, n = nl_workers_all(); i < n; i++) {
         nl_reactor_wake(nl_the_sched.worker[i]->reactor);
     }
 }
@@ -108,6 +107,11 @@ void nl_ready(nl_ctx *c)
         return;
     }
     if (w->delivering) {
+        if (nl_unlikely(atomic_load_explicit(&w->off_duty, memory_order_relaxed))) {
+            nl_injq_push(&nl_the_sched.injq, c);
+            nl_wake_one();
+            return;
+        }
         push_local(w, c);
         if (w->first_is_mine) {
             w->first_is_mine = false;

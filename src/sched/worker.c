@@ -38,9 +38,10 @@ static int poll_reactor(nl_worker *w, nl_worker *from, int64_t timeout_ns)
         /*
          * Until now another worker may have polled this reactor (look_for_others) and answered a
          * wake that was meant for this one.  What its waker did before is seen once the lock is
-         * held: it has claimed our bit, or set stop.
+         * held: it has claimed our bit, put this spare on duty, or set stop.
          */
-        if (!nl_idle_is_parked(&nl_the_sched.idle, w->index) || atomic_load(&nl_the_sched.stop)) {
+        bool asleep = nl_idle_is_parked(&nl_the_sched.idle, w->index) || atomic_load(&w->off_duty);
+        if (!asleep || atomic_load(&nl_the_sched.stop)) {
             timeout_ns = 0;
         }
     }
@@ -104,11 +105,28 @@ static void deliver(nl_worker *w, nl_worker *from, int n, bool busy)
     }
 }
 
+/* Events and timers of workers that have had no time for them. */
+static void look_for_others(nl_worker *w, bool busy)
+{
+    nl_sched *s = &nl_the_sched;
+    atomic_store_explicit(&s->rescue, false, memory_order_relaxed);
+    for (int i = 0, n = nl_workers_all(); i < n; i++) {
+        nl_worker *v = s->worker[i];
+        if (v != w && atomic_load_explicit(&v->current, memory_order_relaxed) &&
+            !nl_idle_is_parked(&s->idle, i)) {
+            deliver(w, v, poll_reactor(w, v, 0), busy);
+        }
+    }
+}
+
 /* Looks at the own reactor and timers without waiting, between a context's choice and its dispatch. */
 static void look(nl_worker *w)
 {
     w->last_poll = nl_ticks();
     deliver(w, w, poll_reactor(w, w, 0), true);
+    if (nl_unlikely(atomic_load_explicit(&nl_the_sched.rescue, memory_order_relaxed))) {
+        look_for_others(w, true);
+    }
     w->dispatch_start = nl_ticks(); /* the next context does not pay for this */
 }
 
@@ -164,46 +182,25 @@ static nl_ctx *local_work(nl_worker *w)
 static nl_ctx *steal(nl_worker *w)
 {
     nl_sched *s = &nl_the_sched;
-    int n = s->nworkers, first = (int)(nl_random(w) % (uint64_t)n);
+    int n = nl_workers_all(), first = (int)(nl_random(w) % (uint64_t)n);
     for (int i = 0; i < n; i++) {
         nl_worker *v = s->worker[(first + i) % n];
-        if (v == w) {
-            continue;
-        }
-        if (nl_runq_steal(&w->runq, &v->runq)) {
+        if (v != w && nl_runq_steal(&w->runq, &v->runq)) {
             return nl_runq_pop(&w->runq);
-        }
-        if (atomic_load(&v->stuck)) {
-            nl_ctx *c = atomic_exchange_explicit(&v->next, NULL, memory_order_acq_rel);
-            if (c) {
-                return c;
-            }
         }
     }
     return NULL;
 }
 
-/* Events and timers of workers that have had no time for them. */
-static void look_for_others(nl_worker *w)
-{
-    nl_sched *s = &nl_the_sched;
-    for (int i = 0; i < s->nworkers; i++) {
-        nl_worker *v = s->worker[i];
-        if (v != w && atomic_load_explicit(&v->current, memory_order_relaxed) &&
-            !nl_idle_is_parked(&s->idle, i)) {
-            deliver(w, v, poll_reactor(w, v, 0), false);
-        }
-    }
-}
-
 static nl_ctx *search(nl_worker *w)
 {
     nl_sched *s = &nl_the_sched;
-    if (s->nworkers == 1) {
+    int n = nl_workers_all();
+    if (n == 1) {
         return NULL;
     }
     if (!w->searching) {
-        int active = s->nworkers - atomic_load_explicit(&s->idle.nparked, memory_order_relaxed);
+        int active = n - atomic_load_explicit(&s->idle.nparked, memory_order_relaxed);
         if (2 * atomic_load_explicit(&s->idle.searching, memory_order_relaxed) >= active) {
             return NULL;
         }
@@ -211,7 +208,7 @@ static nl_ctx *search(nl_worker *w)
     }
     nl_ctx *c = steal(w);
     if (!c) {
-        look_for_others(w);
+        look_for_others(w, false);
         c = local_work(w);
     }
     return c;
@@ -259,21 +256,22 @@ static int64_t last_look(nl_worker *w, int64_t wait, bool limbo)
     if (nl_work_visible() || atomic_load(&s->stop) || w->want_flush) {
         return 0;
     }
-    /*
-     * Something is to be freed once another worker has ended its dispatch, sockets linger, or
-     * another worker sleeps in a system call and cannot look after its own.
-     */
-    bool soon = limbo || over || atomic_load(&s->blocked) > 0;
+    bool soon = limbo || over; /* another worker has to end its dispatch first, or sockets linger */
     return soon && (wait < 0 || wait > NL_SOON_NS) ? NL_SOON_NS : wait;
+}
+
+static void stop_searching(nl_worker *w)
+{
+    if (w->searching) {
+        w->searching = false;
+        atomic_fetch_sub(&nl_the_sched.idle.searching, 1);
+    }
 }
 
 static void park(nl_worker *w)
 {
     nl_sched *s = &nl_the_sched;
-    if (w->searching) {
-        w->searching = false;
-        atomic_fetch_sub(&s->idle.searching, 1);
-    }
+    stop_searching(w);
     nl_qsbr_quiescent(w->qsbr);
     bool limbo = nl_qsbr_sweep(w->qsbr);
     if (atomic_load_explicit(&w->next, memory_order_relaxed)) {
@@ -295,6 +293,38 @@ static void park(nl_worker *w)
     if (!nl_idle_unpark(&s->idle, w->index)) {
         w->searching = true; /* the waker has counted us */
     }
+    w->dispatch_start = w->last_poll = nl_ticks();
+    deliver(w, w, n, false);
+    if (nl_unlikely(atomic_load(&s->monitor_asleep))) {
+        nl_monitor_wake(); /* monitor.c: its clock stands still while everybody is parked */
+    }
+}
+
+/*
+ * A spare that is off duty: what it has ready goes to the others, and it sleeps, where no producer
+ * finds it, until the monitor wants it.  Its timers still fire; nl_ready sends their contexts on.
+ */
+static void rest(nl_worker *w, nl_ctx *c)
+{
+    nl_injq *q = &nl_the_sched.injq;
+    while (c || (c = take_next(w)) || (c = nl_runq_pop(&w->runq))) {
+        nl_injq_push(q, c);
+        c = NULL;
+    }
+    stop_searching(w);
+    if (nl_work_visible()) {
+        nl_wake_one(); /* if nobody is parked, the monitor finds all of them stuck at its next tick */
+    }
+    nl_qsbr_quiescent(w->qsbr);
+    bool limbo = nl_qsbr_sweep(w->qsbr);
+    if (atomic_load_explicit(&w->next, memory_order_relaxed) || w->want_flush) {
+        return;
+    }
+    int64_t wait = park_time(w);
+    if (limbo && (wait < 0 || wait > NL_SOON_NS)) {
+        wait = NL_SOON_NS;
+    }
+    int n = poll_reactor(w, w, wait);
     w->dispatch_start = w->last_poll = nl_ticks();
     deliver(w, w, n, false);
 }
@@ -326,12 +356,20 @@ void nl_worker_loop(nl_worker *w)
             perturb(w);
         }
         nl_ctx *c = local_work(w);
+        if (!c && nl_unlikely(atomic_load_explicit(&w->off_duty, memory_order_relaxed))) {
+            rest(w, NULL);
+            continue;
+        }
         if (!c && !(c = search(w))) {
             park(w); /* which polls the reactor anyway */
             continue;
         }
         if (nl_unlikely(w->dispatch_start - w->last_poll > poll_ticks && w->dispatch_start > w->last_poll)) {
             look(w);
+            if (atomic_load_explicit(&w->off_duty, memory_order_relaxed)) {
+                rest(w, c);
+                continue;
+            }
         }
         if (w->searching) {
             nl_search_found(w);

@@ -1,0 +1,130 @@
+/*
+ * spare.c - workers beyond the number asked for, which step in when all the others are stuck.
+ *
+ * A spare is a worker with an index of nworkers or more.  It has a queue, a reactor to sleep in,
+ * and timers, but is home to no sockets: those stay with the stuck workers, whose reactors it
+ * polls as any searching worker does.  The context that sleeps keeps its thread.
+ *
+ * On duty a spare is like any worker.  Off duty it hands on what it has and rests, out of sight
+ * of producers (nl_worker_rest).  Only the monitor moves it from one to the other:
+ *
+ *   - a worker of the number asked for has not been stuck for 100 ms: all spares are off duty;
+ *   - all workers on duty are stuck, and more of them sleep in the system than spares are among
+ *     them: more are put on duty, up to that difference.
+ *
+ * So no more threads compute for long than workers were asked for, however many sleep; and as long
+ * as one sleeps there is one that serves the others.
+ */
+#include <stdio.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "sched/sched_impl.h"
+
+#define CALM_TICKS 10 /* until spares are sent off duty */
+
+static struct {
+    int calm;    /* ticks in a row that found a worker not stuck */
+    bool failed; /* none can be started */
+} spares;
+
+bool nl_worker_sleeps(const nl_worker *w)
+{
+    return nl_qsbr_is_offline(w->qsbr) || nl_thread_sleeps(w->thread_id);
+}
+
+static void start_one(void)
+{
+    nl_sched *s = &nl_the_sched;
+    int i = nl_workers_all(), err;
+    if (i == NL_WORKERS_MAX || spares.failed) {
+        return;
+    }
+    nl_worker *w = nl_worker_new(i, &err);
+    if (w) {
+        char name[32];
+        snprintf(name, sizeof name, "nl-spare-%d", i - s->nworkers);
+        s->worker[i] = w;
+        atomic_store(&s->nall, i + 1); /* from here on others look through it */
+        nl_mutex_lock(s->start_lock);  /* nl_worker_main waits until thread is written */
+        err = nl_thread_start(&w->thread, name, nl_worker_main, w); /* if not, thread stays NULL */
+        nl_mutex_unlock(s->start_lock);
+    }
+    if (err) {
+        spares.failed = true;
+        nl_log_async(NULL,
+                     "no spare worker can be started (%s): contexts wait for those that sleep in the system",
+                     nl_err_text(err));
+    }
+}
+
+/* Puts a spare on duty: one that rests, else a new one. */
+static void call_one(int n)
+{
+    nl_sched *s = &nl_the_sched;
+    for (int i = s->nworkers; i < n; i++) {
+        nl_worker *w = s->worker[i];
+        if (w->thread && atomic_exchange(&w->off_duty, false)) {
+            nl_reactor_wake(w->reactor);
+            return;
+        }
+    }
+    start_one();
+}
+
+static void send_all_off(int n)
+{
+    nl_sched *s = &nl_the_sched;
+    for (int i = s->nworkers; i < n; i++) {
+        nl_worker *w = s->worker[i];
+        if (w->thread && !atomic_exchange(&w->off_duty, true)) {
+            nl_reactor_wake(w->reactor); /* it may be parked, and is not to be found there any more */
+        }
+    }
+}
+
+void nl_spares_adjust(const bool *stuck, int n)
+{
+    nl_sched *s = &nl_the_sched;
+    bool free_worker = false, free_spare = false;
+    for (int i = 0; i < n; i++) {
+        if (!stuck[i] && i < s->nworkers) {
+            free_worker = true;
+        } else if (!stuck[i] && s->worker[i]->thread && !atomic_load(&s->worker[i]->off_duty)) {
+            free_spare = true;
+        }
+    }
+    spares.calm = free_worker ? spares.calm + 1 : 0;
+    if (spares.calm == CALM_TICKS) {
+        send_all_off(n);
+    }
+    if (free_worker || free_spare) {
+        return;
+    }
+    int missing = 0; /* asleep, and no spare computes in its place */
+    for (int i = 0; i < n; i++) {
+        missing += stuck[i] && nl_worker_sleeps(s->worker[i]);
+        missing -= stuck[i] && i >= s->nworkers;
+    }
+    /* As many as find something to do, but one in any case: events come in too. */
+    size_t ready = nl_injq_len(&s->injq);
+    for (size_t called = 0; missing > 0 && (called == 0 || called < ready); called++, missing--) {
+        call_one(n);
+    }
+}
+
+void nl_spares_init(void)
+{
+    spares.calm = 0;
+    spares.failed = false;
+}
+
+void nl_spares_join(void)
+{
+    nl_sched *s = &nl_the_sched;
+    for (int i = s->nworkers; i < nl_workers_all(); i++) {
+        if (s->worker[i]->thread) {
+            nl_thread_join(s->worker[i]->thread);
+        }
+    }
+}
