@@ -67,9 +67,26 @@ t.test("context.create.unreadable: what is no Lua text is false, err", function(
   local ok, err = context.create(t.tmp)
   t.eq(ok, false)
   t.eq(type(err), "number")
-  ok, err = context.create(t.file(string.dump(function() end), "bytecode.lua"))
-  t.eq(ok, false)
-  t.eq(type(err), "number")
+  t.fails("ESYNTAX", context.create(t.file("\27LJ\127 is no bytecode", "no_code.lua")))
+end)
+
+t.test("context.create.bytecode: a file of bytecode is a file like any other, with all libraries", function()
+  local body = "local name, to = ... to = to or context.parent\n"
+    .. "context.send(to, (table.concat { 'a', math.floor(1.5), os.time() > 0 and #string.rep('x', 3) }))\n"
+    .. "return require('ffi').sizeof('int')"
+  for _, strip in ipairs { false, true } do
+    local code = string.dump(assert(loadstring(body)), strip)
+    t.eq(t.good(context.recv(t.spawn(code), 20)), "a13")
+    local name = "compiled_" .. tostring(strip)
+    package.path = t.tmp .. "/?.lua;" .. package.path
+    local path = t.file(code, name .. ".lua")
+    t.eq(assert(loadfile(path))("", context.self), 4)
+    t.eq(t.good(context.recv(context.self, 20)), "a13")
+  end
+  local code = string.dump(assert(loadstring "return 'by require', ..."))
+  t.file(code, "compiled_module.lua")
+  t.eq(require "compiled_module", "by require")
+  t.returns({ "by require", n = 1 }, dofile(t.tmp .. "/compiled_module.lua"))
 end)
 
 t.test("context.create.refused-argument: an argument no message can carry raises and names the path", function()

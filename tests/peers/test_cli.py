@@ -1,6 +1,7 @@
 """The command line: nl-jit [options] script.lua [args]."""
 
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -202,12 +203,38 @@ def test_broken_script(h):
 
 
 def test_directory(h):
-    """cli.script.directory: a directory, an unreadable file or bytecode is no script: a message, status 1"""
+    """cli.script.directory: a directory or an unreadable file is no script: a message, status 1"""
     (h.tmp / "directory").mkdir()
     one_message(h.cli("directory").finish(1, stderr=r"."), "directory")
-    h.cli("-e", "io.open('code.lua', 'wb'):write(string.dump(function() print('bytecode') end))").finish()
-    result = h.cli("code.lua").finish(1, stderr=r"code.lua")
-    assert "bytecode\n" not in result.stdout
+
+
+def test_bytecode(h):
+    """cli.script.bytecode: a script, also on standard input, may be bytecode; -b makes it"""
+    h.file("s.lua", "print('from bytecode', ..., arg[1], table.concat { 1, 2 }, os.getenv('HOME') ~= nil)")
+    assert out(h, "-b", "s.lua", "s.ljbc") == ""
+    expected = "from bytecode\tx\tx\t12\ttrue\n"
+    assert out(h, "s.ljbc", "x") == expected
+    assert out(h, "-", "x", stdin=(h.tmp / "s.ljbc").read_bytes()) == expected
+    assert "KSTR" in out(h, "-bl", "s.lua")
+    assert out(h, "-b", "-e", "print(7)", "e.out") == ""
+    assert out(h, "e.out") == "7\n"
+    h.file("child.lua", "context.create('s.ljbc', 'y')")
+    assert out(h, "child.lua") == expected.replace("x", "y")
+
+
+def test_constants(h):
+    """rules.stock.constants: tables of a constructor have the length that the same text gives them in load"""
+    h.needs_bundled_luajit("its bytecode does not tell the size of a table with holes")
+    random.seed(1)
+    parts = []
+    for _ in range(400):
+        items = [random.choice(["nil", "nil", str(k), "false", "'s'", "x = 1", f"[{random.randint(1, 12)}] = {k}", "print"])
+                 for k in range(random.randint(0, 9))]
+        parts.append(f"(function() local t = {{ {', '.join(items)} }} local a = #t t[{random.randint(1, 9)}] = nil "
+                     f"t[{random.randint(1, 12)}] = 1 return a .. ' ' .. #t .. ' ' .. select('#', unpack(t)) end)()")
+    h.file("constants.lua", "return table.concat({ #{ 1, nil, 3 }, " + ",\n".join(parts) + " }, '\\n')")
+    compiled, loaded = out(h, "-e", "print(dofile 'constants.lua') print '--' print(loadstring(io.open('constants.lua'):read '*a')())").split("--\n")
+    assert compiled == loaded, [(a, b) for a, b in zip(compiled.split("\n"), loaded.split("\n")) if a != b]
 
 
 def test_empty_script(h):

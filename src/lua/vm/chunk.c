@@ -10,6 +10,7 @@
 #include "base/os.h"
 #include "base/spin.h"
 #include "lua/vm/embedded.h"
+#include "lua/vm/lj.h"
 
 #define NBUCKETS 256
 
@@ -28,7 +29,7 @@ struct nl_chunk {
     uint64_t text_hash;
     char *path; /* NULL: not cached */
     char *name; /* for luaL_loadbuffer */
-    char *code;
+    char *code; /* bytecode, or text */
     size_t len;
 };
 
@@ -91,27 +92,96 @@ static int dump_writer(lua_State *L, const void *p, size_t n, void *ud)
     return 0;
 }
 
+#if NL_LUAJIT_INSIDE
+
+/*
+ * The constants of a table constructor are a table, of which each run makes a copy.  What `#` says of the copy, where it
+ * has holes, depends on the sizes of its two parts; but bytecode has the array part only up to the last value, and
+ * the hash part in the smallest size.  So:
+ *
+ *  - in the last place of an array part that is nil goes a reference to the table itself, which marks a nil in such
+ *    tables and is dumped as nil;
+ *  - where a table comes back from the bytecode with another size all the same, the chunk is its text.
+ */
+static void mark_array_ends(lua_State *L, GCproto *pt)
+{
+    for (ptrdiff_t i = -(ptrdiff_t)pt->sizekgc; i < 0; i++) {
+        GCobj *o = proto_kgc(pt, i);
+        if (o->gch.gct == ~LJ_TPROTO) {
+            mark_array_ends(L, gco2pt(o));
+        } else if (o->gch.gct == ~LJ_TTAB && gco2tab(o)->asize > 0) {
+            TValue *last = tvref(gco2tab(o)->array) + gco2tab(o)->asize - 1;
+            if (tvisnil(last)) {
+                settabV(L, last, gco2tab(o));
+            }
+        }
+    }
+}
+
+/* Whether the tables in b, which comes from the bytecode of a, have the sizes of those in a. */
+static bool same_sizes(const GCproto *a, const GCproto *b)
+{
+    bool same = true;
+    for (ptrdiff_t i = -(ptrdiff_t)a->sizekgc; same && i < 0; i++) {
+        GCobj *o = proto_kgc(a, i), *p = proto_kgc(b, i);
+        if (o->gch.gct == ~LJ_TPROTO) {
+            same = same_sizes(gco2pt(o), gco2pt(p));
+        } else if (o->gch.gct == ~LJ_TTAB) {
+            same = gco2tab(o)->asize == gco2tab(p)->asize && gco2tab(o)->hmask == gco2tab(p)->hmask;
+        }
+    }
+    return same;
+}
+
+static GCproto *proto_at(lua_State *L, int idx)
+{
+    return funcproto(funcV(L->base + idx - 1));
+}
+
+#endif
+
+/* Pops a function for its bytecode, or for its text where that is not the same; it must not run any more. */
+static int dump_function(lua_State *L, dump *d, const char *text, size_t len, const char *name)
+{
+#if NL_LUAJIT_INSIDE
+    int top = lua_gettop(L);
+    mark_array_ends(L, proto_at(L, top));
+#endif
+    int err = lua_dump(L, dump_writer, d);
+#if NL_LUAJIT_INSIDE
+    err = err ? err : luaL_loadbufferx(L, d->p, d->len, name, "b");
+    if (!err && !same_sizes(proto_at(L, top), proto_at(L, top + 1))) {
+        d->len = 0;
+        dump_writer(L, text, len, d);
+    }
+    lua_settop(L, top);
+#else
+    (void)text, (void)len, (void)name;
+#endif
+    lua_pop(L, 1);
+    if (err) {
+        nl_free(d->p);
+    }
+    return err ? -ENOMEM : 0;
+}
+
 int nl_chunk_from_text(nl_chunk **out, lua_State *L, const char *text, size_t len, const char *name)
 {
-    if (len > 0 && text[0] == LUA_SIGNATURE[0]) {
-        lua_pushfstring(L, "%s: a file of bytecode is not accepted, only source text is",
-                        *name == '@' || *name == '=' ? name + 1 : name);
-        return -NL_ESYNTAX;
-    }
-    int err = luaL_loadbufferx(L, text, len, name, "t");
+    bool is_code = len > 0 && text[0] == LUA_SIGNATURE[0];
+    int err = luaL_loadbuffer(L, text, len, name);
     if (err) {
         return err == LUA_ERRSYNTAX ? -NL_ESYNTAX : -ENOMEM;
     }
     dump d = {NULL, 0, 0};
-    err = lua_dump(L, dump_writer, &d);
-    lua_pop(L, 1);
-    if (err) {
-        nl_free(d.p);
-        return -ENOMEM;
+    if (is_code) {
+        lua_pop(L, 1);
+        dump_writer(L, text, len, &d);
+    } else if ((err = dump_function(L, &d, text, len, name))) {
+        return err;
     }
     nl_chunk *c = nl_calloc(sizeof *c);
     atomic_init(&c->refs, 1);
-    c->libs = nl_libs_of_text(text, len);
+    c->libs = is_code ? (nl_libs_needed){NL_LIB_ALL, 0} : nl_libs_of_text(text, len);
     c->name = nl_strdup(name);
     c->code = d.p;
     c->len = d.len;
@@ -126,7 +196,7 @@ const nl_libs_needed *nl_chunk_libs(const nl_chunk *c)
 
 int nl_chunk_push(const nl_chunk *c, lua_State *L)
 {
-    return luaL_loadbufferx(L, c->code, c->len, c->name, "b");
+    return luaL_loadbuffer(L, c->code, c->len, c->name);
 }
 
 void nl_chunk_release(nl_chunk *c)

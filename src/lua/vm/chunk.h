@@ -18,8 +18,8 @@ typedef struct nl_chunk nl_chunk;
 
 /*
  * The chunk of a file, with a reference for the caller.  0; -errno if it cannot be read;
- * -NL_ESYNTAX with the message on top of L's stack, also for a file of bytecode: such are not
- * taken, since a wrong one ends the process.  L is used to compile.
+ * -NL_ESYNTAX with the message on top of L's stack.  L is used to compile.  A file of bytecode is taken as it is, with
+ * all libraries: LuaJIT does not check it, and a wrong one can end the process.
  */
 int nl_chunk_get(nl_chunk **out, lua_State *L, const char *path);
 /* The same if the file is there and as it was when its chunk was cached, else NULL. */

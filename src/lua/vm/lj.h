@@ -14,6 +14,7 @@
  *   TValue           the tags, by lj_obj.h's macros
  *   GCstr, GCudata   len, the bytes behind it (of a string, with zeros up to a whole word); metatable
  *   GCcdata          in pack_cdata.c ctypeid
+ *   GCproto          in chunk.c the constants
  *   GCtab            array, asize, node, hmask, and how a key finds its node (lj_tab.h); in pack_plain.c nomm
  *   functions        lj_state_growstack, lj_vm_resume (as lua_resume calls it), lj_gc_barrierback; in pack_plain.c
  *                    lj_tab_new, lj_tab_newkey, lj_tab_getinth, lj_tab_setinth, lj_str_new, lj_gc_step.  The library is one
