@@ -31,6 +31,10 @@ static const char usage_text[] =
     "\n"
     "  -e CHUNK          run the Lua text CHUNK first\n"
     "  -l MODULE         require MODULE first\n"
+    "      --each MODULE require MODULE first in every context\n"
+    "  -i                prompt for Lua when the script has run\n"
+    "  -b ...            save or list bytecode, as luajit does\n"
+    "  -E                ignore LUA_INIT, LUA_PATH and LUA_CPATH\n"
     "  -w, --workers N   number of worker threads (default: as many as processors)\n"
     "      --pin=MODE    bind workers to processors: auto, on, off (default: auto)\n"
     "  -j CMD            control the JIT compiler: on, off, flush, or a jit.* module (dump, v, p)\n"
@@ -154,6 +158,13 @@ static int parse_long(options *o, int argc, char **argv, int *i)
     case 2:
         return usage_error("--pin needs auto, on or off", NULL);
     }
+    switch (long_option("--each", argc, argv, i, &value)) {
+    case 1:
+        o->lua.each[o->lua.neach++] = (char *)value;
+        return 0;
+    case 2:
+        return usage_error("--each needs a module's name", NULL);
+    }
     return usage_error("unknown option", arg);
 }
 
@@ -166,10 +177,15 @@ static int parse_short(options *o, int argc, char **argv, int *i)
     switch (letter) {
     case 'h':
     case 'v':
+    case 'i':
+    case 'E':
         if (*value) {
             return usage_error("unknown option", arg);
         }
-        *(letter == 'h' ? &o->help : &o->version) = true;
+        o->help |= letter == 'h';
+        o->version |= letter == 'v' || letter == 'i';
+        o->lua.interactive |= letter == 'i';
+        o->lua.no_environment |= letter == 'E';
         return 0;
     case 'O': /* luajit's takes no separate value */
         o->lua.jit[o->lua.njit++] = tagged('O', value);
@@ -211,6 +227,10 @@ static int parse(options *o, int argc, char **argv)
             i++;
             break;
         }
+        if (argv[i][1] == 'b') {
+            o->lua.bytecode = true; /* all that follows is its own */
+            break;
+        }
         int status = argv[i][1] == '-' ? parse_long(o, argc, argv, &i) : parse_short(o, argc, argv, &i);
         if (status) {
             return status;
@@ -237,6 +257,7 @@ static void options_free(options *o)
     }
     nl_free(o->lua.chunks);
     nl_free(o->lua.jit);
+    nl_free(o->lua.each);
 }
 
 /* ------------------------------------------------------------------ main */
@@ -272,6 +293,7 @@ int main(int argc, char **argv)
     nl_process_init();
     o.lua.chunks = nl_calloc((size_t)argc * sizeof *o.lua.chunks);
     o.lua.jit = nl_calloc((size_t)argc * sizeof *o.lua.jit);
+    o.lua.each = nl_calloc((size_t)argc * sizeof *o.lua.each);
     int status = parse(&o, argc, argv);
     if (!status) {
         if (o.help) {
@@ -280,7 +302,7 @@ int main(int argc, char **argv)
             if (o.version) {
                 print_version();
             }
-            if (o.lua.script_index < argc || o.lua.nchunks) {
+            if (o.lua.script_index < argc || o.lua.nchunks || o.lua.interactive) {
                 status = run(&o);
             }
         }

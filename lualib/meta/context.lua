@@ -25,7 +25,9 @@ context = {}
 
 -- ## Contexts
 
----Creates a context that runs `file` as its main chunk, with the further arguments as `...`.
+---Creates a context that runs `file` as its main chunk, with the further arguments as `...` and in the table `arg`.
+---
+---It begins with the `package.path` and `package.cpath` that the calling context has now. The file may be bytecode.
 ---
 ---The file is looked for as given, from the working directory of the process, and then beside the file of the calling context.
 ---The call does not wait until the new context runs; a missing file and a syntax error are reported here and now all the same.
@@ -52,7 +54,7 @@ context = {}
 ---local h, err = context.create("missing.lua")
 ---print(h, context.errname(err)) --> false ENOENT
 ---```
----@param file string Path of a Lua source file.
+---@param file string Path of a Lua file.
 ---@param ... nl.value Arguments for the main chunk.
 ---@return nl.handle? handle The new context.
 ---@return nl.err? err

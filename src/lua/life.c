@@ -11,6 +11,7 @@
 #include "lua/api/modules.h"
 #include "lua/load/jit_lib.h"
 #include "lua/load/libs.h"
+#include "lua/load/require.h"
 #include "lua/msg/bufobj.h"
 #include "lua/msg/inbox.h"
 #include "lua/run/interrupt.h"
@@ -23,7 +24,6 @@
 struct nl_lua_boot {
     nl_chunk *chunk;
     nl_packet *args;
-    const nl_lua_options *options; /* the first context: its arguments, and what to run before the script */
 };
 
 static void boot_free(nl_lctx *lc)
@@ -41,81 +41,24 @@ static void boot_free(nl_lctx *lc)
 
 /* ------------------------------------------------------------------ start */
 
-/* The main function for -e and -l: each in turn, then the script. */
-static const char sequence[] = "local parts, script = ...\n"
-                               "return function(...)\n"
-                               "  for i = 1, #parts do parts[i][1](parts[i][2]) end\n"
-                               "  if script then return script(...) end\n"
-                               "end\n";
-
-/* Pushes {function, argument} for one -e or -l. */
-static int push_part(lua_State *L, const char *o)
-{
-    nl_chunk *c;
-    lua_createtable(L, 2, 0);
-    if (*o == 'l') {
-        nl_libs_open(L, NL_LIB_PACKAGE);
-        lua_getglobal(L, "require");
-        lua_pushstring(L, o + 1);
-        lua_rawseti(L, -3, 2);
-    } else {
-        int err = nl_chunk_from_text(&c, L, o + 1, strlen(o + 1), "=(command line)");
-        err = err ? err : nl_libs_load_chunk(c, L) ? -NL_ESYNTAX : 0;
-        if (err) {
-            lua_remove(L, -2);
-            return err;
-        }
-        nl_chunk_release(c);
-    }
-    lua_rawseti(L, -2, 1);
-    return 0;
-}
-
-/* With the script's function (or nil) on top: replaces it by one that runs -e and -l first. */
-static int push_sequence(lua_State *L, const nl_lua_options *o)
-{
-    int script = lua_gettop(L);
-    luaL_loadbuffer(L, sequence, sizeof sequence - 1, "=[nl-jit]");
-    lua_createtable(L, o->nchunks, 0);
-    for (int i = 0; i < o->nchunks; i++) {
-        int err = push_part(L, o->chunks[i]);
-        if (err) {
-            return err;
-        }
-        lua_rawseti(L, -2, i + 1);
-    }
-    lua_pushvalue(L, script);
-    lua_call(L, 2, 1);
-    lua_replace(L, script);
-    return 0;
-}
-
 /* (lctx, co): pushes the main function and its arguments on co's stack. */
 static int prepare(lua_State *M)
 {
     nl_lctx *lc = lua_touserdata(M, 1);
     lua_State *L = lua_tothread(M, 2);
     struct nl_lua_boot *b = lc->boot;
-    if (b->options) {
-        const nl_lua_options *o = b->options;
+    if (lc->first) {
         nl_context_set_self(M);
         lua_getfield(M, LUA_REGISTRYINDEX, MAIN); /* from nl_lua_start */
         lua_xmove(M, L, 1);
         lua_pushnil(M);
         lua_setfield(M, LUA_REGISTRYINDEX, MAIN);
-        luaL_checkstack(L, o->argc + 1, "too many arguments");
-        for (int i = o->script_index + 1; i < o->argc; i++) {
-            lua_pushstring(L, o->argv[i]);
-        }
+        nl_boot_push_arguments(L);
         return 0;
     }
-    if (nl_libs_load_chunk(b->chunk, M) != 0) {
-        return lua_error(M);
-    }
+    nl_boot_push_other(M, b->chunk);
     lua_xmove(M, L, 1);
-    if (b->args) {
-        nl_packet_unpack(L, b->args);
-    }
+    nl_boot_set_arg(M, lc->file, L, b->args ? nl_packet_unpack(L, b->args) : 0);
     return 0;
 }
 
@@ -209,6 +152,9 @@ static void lctx_free(nl_ctx *c)
     nl_lctx *lc = (nl_lctx *)c;
     nl_inbox_free(lc);
     nl_free(lc->name);
+    for (int i = 0; i < NL_PATHS; i++) {
+        nl_free(lc->paths[i]);
+    }
     nl_pool_free(lc, sizeof *lc);
 }
 
@@ -299,6 +245,9 @@ static int create(uint64_t *handle, lua_State *L, nl_lctx *parent, const char *f
         lc->parent = parent->ctx.slot.id;
         lc->boot->chunk = chunk;
         lc->boot->args = args;
+        for (int i = 0; i < NL_PATHS; i++) {
+            lc->paths[i] = nl_package_path_copy(L, i);
+        }
         err = nl_ctx_start(&lc->ctx);
         if (!err) {
             *handle = lc->ctx.slot.id;
@@ -318,67 +267,15 @@ static int create(uint64_t *handle, lua_State *L, nl_lctx *parent, const char *f
 
 /* ------------------------------------------------------------------ the first context */
 
-static const char *script_of(const nl_lua_options *o)
-{
-    return o->script_index < o->argc ? o->argv[o->script_index] : NULL;
-}
-
-/* The table arg: the script's name at 0, its arguments from 1 on, what stands before it below 0. */
-static void set_arg(lua_State *L, const nl_lua_options *o)
-{
-    lua_createtable(L, o->argc - o->script_index, o->script_index + 1);
-    for (int i = 0; i < o->argc; i++) {
-        lua_pushstring(L, o->argv[i]);
-        lua_rawseti(L, -2, i - o->script_index);
-    }
-    lua_setglobal(L, "arg");
-}
-
-/* Pushes the script's function, or nil for none.  0 or -errno, -NL_ESYNTAX with the message on top. */
-static int push_script(lua_State *L, const char *file)
-{
-    nl_chunk *c;
-    int err;
-    if (!file) {
-        lua_pushnil(L);
-        return 0;
-    }
-    if (strcmp(file, "-") == 0) {
-        char *text;
-        size_t len;
-        err = nl_read_file(NULL, &text, &len);
-        if (!err) {
-            err = nl_chunk_from_text(&c, L, text, len, "=stdin");
-            nl_free(text);
-        }
-    } else {
-        err = nl_chunk_get(&c, L, file);
-    }
-    if (!err) {
-        err = nl_libs_load_chunk(c, L) ? -NL_ESYNTAX : 0;
-        nl_chunk_release(c);
-    }
-    return err;
-}
-
-/* (options): leaves the main function in the registry. */
+/* Leaves the main function in the registry. */
 static int load_first(lua_State *L)
 {
-    const nl_lua_options *o = lua_touserdata(L, 1);
     if (nl_jit_lib_apply_options(L) != 0) {
         return lua_error(L);
     }
     lua_settop(L, 0);
-    set_arg(L, o);
-    int err = push_script(L, script_of(o));
-    if (!err && o->nchunks) {
-        err = push_sequence(L, o);
-    }
-    if (err == -NL_ESYNTAX) {
+    if (nl_boot_push_first(L) != 0) {
         return lua_error(L);
-    }
-    if (err) {
-        return luaL_error(L, "cannot open %s: %s", script_of(o), nl_err_text(err));
     }
     lua_setfield(L, LUA_REGISTRYINDEX, MAIN);
     return 0;
@@ -422,16 +319,16 @@ int nl_lua_start(const nl_lua_options *o)
 {
     register_rooms();
     nl_jit_lib_set_options(o->jit, o->njit);
-    const char *script = script_of(o);
+    nl_boot_set_options(o);
+    const char *script = nl_boot_script();
     char *name = script ? first_name(o) : nl_strdup("(command line)");
     nl_lctx *lc = lctx_new(name, script && strcmp(script, "-") != 0 ? script : NULL);
     nl_free(name);
     lc->first = true;
-    lc->boot->options = o;
     const char *why = "no memory for a Lua state";
     int err = open_state(lc);
     if (!err) {
-        err = lua_cpcall(lc->vm.L, load_first, (void *)o);
+        err = lua_cpcall(lc->vm.L, load_first, NULL);
         why = lua_tostring(lc->vm.L, -1);
     }
     if (!err) {

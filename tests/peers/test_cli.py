@@ -40,7 +40,7 @@ def test_help(h):
     """cli.help: -h names every option, status 0"""
     result = h.cli("-h").finish()
     text = result.stdout + result.stderr
-    for option in ("-h", "-v", "-e", "-l", "-w", "--workers", "--pin", "-j", "-O"):
+    for option in ("-h", "-v", "-e", "-l", "-w", "--workers", "--pin", "-j", "-O", "-i", "-b", "-E", "--each"):
         assert option in text, f"{option} is not in\n{text}"
 
 
@@ -158,10 +158,78 @@ def test_argument_types(h):
 
 
 def test_arg_children(h):
-    """cli.arg.children: a context that was created has its own ..., from context.create"""
-    h.file("child.lua", "print(...)")
-    h.file("s.lua", "context.wait(context.create('child.lua', 'own', 1))")
-    assert out(h, "s.lua", "outer") == "own\t1\n"
+    """cli.arg.children: a context that was created has its own ... and arg, from context.create"""
+    h.file("sub/child.lua", "print(arg[0], #arg, arg[1], arg[2], arg[-1], ...)")
+    h.file("sub/s.lua", "context.wait(context.create('child.lua', 'own', 1)) print(arg[0], arg[1])")
+    assert out(h, "sub/s.lua", "outer") == "sub/child.lua\t2\town\t1\tnil\town\t1\nsub/s.lua\touter\n"
+
+
+def test_init(h):
+    """cli.init: LUA_INIT is text, or @file, that runs before all else in the first context; -E ignores it, and LUA_PATH"""
+    h.file("s.lua", "print('script', x) context.wait(context.create('child.lua'))")
+    h.file("child.lua", "print('child', x)")
+    h.file("init.lua", "x = 'from the file' timer.sleep(0.001)")
+    assert out(h, "-e", "print(x)", "s.lua", env={"LUA_INIT": "x = 'text'"}) == "text\nscript\ttext\nchild\tnil\n"
+    assert out(h, "s.lua", env={"LUA_INIT": "@init.lua"}) == "script\tfrom the file\nchild\tnil\n"
+    assert out(h, "-E", "s.lua", env={"LUA_INIT": "error 'not read'"}) == "script\tnil\nchild\tnil\n"
+    one_message(h.cli("s.lua", env={"LUA_INIT": "="}).finish(1, stderr=r"."), "LUA_INIT")
+    one_message(h.cli("s.lua", env={"LUA_INIT": "@none.lua"}).finish(1, stderr=r"."), "none.lua")
+    h.file("lib/mod.lua", "return 'found'")
+    env = {"LUA_PATH": f"{h.tmp}/lib/?.lua"}
+    assert out(h, "-e", "print(require 'mod')", env=env) == "found\n"
+    assert out(h, "-E", "-e", "print((pcall(require, 'mod')))", env=env) == "false\n"
+
+
+def test_each(h):
+    """cli.each: --each requires a module in every context, before its main chunk; it may block there"""
+    h.file("first.lua", "order = 'first' timer.sleep(0.001)")
+    h.file("second.lua", "order = order .. ' second'")
+    h.file("s.lua", "print('script', order, ...) context.wait(context.create('child.lua', 'a', nil, 3))")
+    h.file("child.lua", "print('child', order, select('#', ...), ...)")
+    text = out(h, "--each", "first", "--each=second", "-e", "order = order .. ' third'", "s.lua", "x")
+    assert text == "script\tfirst second third\tx\nchild\tfirst second\t3\ta\tnil\t3\n"
+    result = h.cli("--each", "missing", "s.lua").finish(1, stderr=r"module 'missing' not found")
+    assert "script" not in result.stdout
+
+
+def test_inherited_path(h):
+    """rules.require.inherited: a context begins with its creator's package.path and package.cpath, as they are then"""
+    h.file("child.lua", """
+        local depth, expected = ...
+        assert(package.path == expected, package.path)
+        if depth == 2 then assert(package.cpath == 'changed', package.cpath) end
+        if depth < 3 then
+          local path = package.path
+          if depth == 2 then path, package.path = path .. ';more/?.lua', path .. ';more/?.lua' end
+          assert(context.wait(context.create('child.lua', depth + 1, path)))
+        else
+          print(require 'inherited')
+        end""")
+    h.file("more/inherited.lua", "return 'inherited through three contexts'")
+    h.file("s.lua", """
+        local standard = package.path
+        package.path, package.cpath = 'mine/?.lua;' .. package.path, 'changed'
+        context.wait(context.create('child.lua', 1, package.path))
+        package.path = nil
+        context.wait(context.create('other.lua', standard))""")
+    h.file("other.lua", "print(package.path == ...)")
+    assert out(h, "s.lua") == "inherited through three contexts\ntrue\n"
+    h.file("unnamed.lua", "print(require 'inherited')")
+    assert out(h, "-e", "package.path = 'more/?.lua' context.wait(context.create 'unnamed.lua')") == \
+        "inherited through three contexts\n"
+
+
+def test_prompt(h):
+    """cli.i: -i prompts when the script has run, runs what is complete line by line, and ends with its input"""
+    h.file("s.lua", "x = 'from the script'")
+    lines = ["= x, 4", "for i = 1, 2 do", "print(i)", "end", "timer.sleep(0.001) print 'blocked'", "error 'mine'", "= )",
+             "print(context.create 'none.lua')", "timer.loop(1000, 1000, print)", ""]
+    result = h.cli("-i", "s.lua", stdin="\n".join(lines)).finish(0, stderr=r"stdin:1: mine")
+    text = result.stdout.replace("> ", "").replace(">", "")
+    assert text.split("\n")[1:] == ["from the script\t4", "1", "2", "blocked", "false\t2", "", ""], result
+    assert "LuaJIT" in text.split("\n")[0], result
+    assert "unexpected symbol near ')'" in result.stderr and "stack traceback" in result.stderr, result
+    assert out(h, "-i", "-e", "_PROMPT = '$ '", stdin="= 1") .endswith("$ 1\n$ \n")
 
 
 def test_shebang(h):
@@ -214,7 +282,7 @@ def test_bytecode(h):
     assert out(h, "-b", "s.lua", "s.ljbc") == ""
     expected = "from bytecode\tx\tx\t12\ttrue\n"
     assert out(h, "s.ljbc", "x") == expected
-    assert out(h, "-", "x", stdin=(h.tmp / "s.ljbc").read_bytes()) == expected
+    assert out(h, "-", "x", stdin=(h.tmp / "s.ljbc").open("rb")) == expected
     assert "KSTR" in out(h, "-bl", "s.lua")
     assert out(h, "-b", "-e", "print(7)", "e.out") == ""
     assert out(h, "e.out") == "7\n"

@@ -41,18 +41,34 @@
 #define ROCKS_CPATH ";%s/.luarocks/lib/lua/5.1/?.so"
 #endif
 
+/* The two paths of package, and what they are at the start. */
+static const struct path {
+    const char *field, *env51, *env, *standard, *rocks;
+} paths[] = {
+    {"path", "LUA_PATH_5_1", "LUA_PATH", PATH_DEFAULT, ROCKS_PATH},
+    {"cpath", "LUA_CPATH_5_1", "LUA_CPATH", CPATH_DEFAULT, ROCKS_CPATH},
+};
+enum { PATH, CPATH };
+_Static_assert(nl_countof(paths) == NL_PATHS, "a context keeps those it has inherited");
+
+static bool use_environment = true;
+
+void nl_package_set_environment(bool use)
+{
+    use_environment = use;
+}
+
 /* Pushes what an environment variable says, with the default path where it has ";;", or the default path. */
-static void push_path(lua_State *L, const char *env, const char *env51, const char *standard,
-                      const char *rocks)
+static void push_environment_path(lua_State *L, const struct path *p)
 {
     const char *home = getenv("HOME");
-    lua_pushstring(L, standard);
-    if (home && *rocks) {
-        lua_pushfstring(L, rocks, home, home);
+    lua_pushstring(L, p->standard);
+    if (home && *p->rocks) {
+        lua_pushfstring(L, p->rocks, home, home);
         lua_concat(L, 2);
     }
-    const char *s = getenv(env51);
-    s = s ? s : getenv(env);
+    const char *s = use_environment ? getenv(p->env51) : NULL;
+    s = s || !use_environment ? s : getenv(p->env);
     if (s) {
         luaL_gsub(L, s, ";;", ";\1;");
         luaL_gsub(L, lua_tostring(L, -1), "\1", lua_tostring(L, -2));
@@ -61,27 +77,68 @@ static void push_path(lua_State *L, const char *env, const char *env51, const ch
     }
 }
 
-/* package.path as it is at the start, the same for every state. */
-static void push_standard_path(lua_State *L)
+/* What a path is in the first context, the same for all the time. */
+static const char *first_path(lua_State *L, int which)
 {
-    static _Atomic(char *) kept;
-    const char *path =
-        atomic_load_explicit(&kept, memory_order_acquire); /* with what release below has stored */
+    static _Atomic(char *) kept[NL_PATHS];
+    /* Acquire: with what the release below has stored. */
+    char *path = atomic_load_explicit(&kept[which], memory_order_acquire);
     if (nl_likely(path != NULL)) {
-        lua_pushstring(L, path);
+        return path;
+    }
+    push_environment_path(L, &paths[which]);
+    char *mine = nl_strdup(lua_tostring(L, -1));
+    lua_pop(L, 1);
+    if (atomic_compare_exchange_strong_explicit(&kept[which], &path, mine, memory_order_release,
+                                                memory_order_acquire)) {
+        return mine;
+    }
+    nl_free(mine);
+    return path;
+}
+
+/* Pushes what a path is when the context begins: its creator's. */
+static void push_path(lua_State *L, int which)
+{
+    const char *inherited = nl_lctx_of(L)->paths[which];
+    lua_pushstring(L, inherited ? inherited : first_path(L, which));
+}
+
+/* Pushes what a path is now, or nil. */
+static void push_current_path(lua_State *L, int which)
+{
+    const nl_lctx *lc = nl_lctx_of(L);
+    if (lc->libs.open & NL_LIB_PACKAGE) {
+        luaL_findtable(L, LUA_REGISTRYINDEX, "_LOADED", 16);
+        lua_pushliteral(L, LUA_LOADLIBNAME);
+        lua_rawget(L, -2);
+        lua_remove(L, -2);
+    } else if ((lc->libs.stubs & NL_LIB_PACKAGE) && which == PATH) {
+        lua_pushliteral(L, LUA_LOADLIBNAME);
+        lua_rawget(L, LUA_GLOBALSINDEX);
+    } else {
+        push_path(L, which);
         return;
     }
-    push_path(L, "LUA_PATH", "LUA_PATH_5_1", PATH_DEFAULT, ROCKS_PATH);
-    char *none = NULL, *mine = nl_strdup(lua_tostring(L, -1));
-    if (!atomic_compare_exchange_strong_explicit(&kept, &none, mine, memory_order_release,
-                                                 memory_order_relaxed)) {
-        nl_free(mine);
+    if (lua_istable(L, -1)) {
+        lua_pushstring(L, paths[which].field);
+        lua_rawget(L, -2);
+        lua_remove(L, -2);
     }
+}
+
+char *nl_package_path_copy(lua_State *L, int which)
+{
+    push_current_path(L, which);
+    const char *path = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+    char *copy = path && strcmp(path, first_path(L, which)) != 0 ? nl_strdup(path) : NULL;
+    lua_pop(L, 1);
+    return copy;
 }
 
 void nl_package_stub(lua_State *L)
 {
-    push_standard_path(L);
+    push_path(L, PATH);
     lua_setfield(L, -2, "path");
 }
 
@@ -223,13 +280,7 @@ static bool find_plainly(lua_State *L, const char *name)
     if (open_library(L, name) || load_embedded(L, name)) {
         return true;
     }
-    if (lc->libs.stubs & NL_LIB_PACKAGE) {
-        lua_getglobal(L, LUA_LOADLIBNAME);
-        lua_pushliteral(L, "path");
-        lua_rawget(L, -2);
-    } else {
-        push_standard_path(L);
-    }
+    push_current_path(L, PATH);
     const char *path = lua_tostring(L, -1);
     nl_chunk *c;
     return path && search(L, name, path, &c) && load_module(L, name, c);
@@ -274,9 +325,9 @@ static void replace_loaders(lua_State *L, int package)
 void nl_package_open(lua_State *L)
 {
     int package = lua_gettop(L);
-    push_standard_path(L);
+    push_path(L, PATH);
     lua_setfield(L, package, "path");
-    push_path(L, "LUA_CPATH", "LUA_CPATH_5_1", CPATH_DEFAULT, ROCKS_CPATH);
+    push_path(L, CPATH);
     lua_setfield(L, package, "cpath");
     replace_loaders(L, package);
 }
@@ -526,13 +577,7 @@ static int dofile_chunk(lua_State *L)
     nl_chunk *c = NULL;
     int err;
     if (lua_isnoneornil(L, 1)) {
-        char *text;
-        size_t len;
-        err = nl_read_file(NULL, &text, &len);
-        if (!err) {
-            err = nl_chunk_from_text(&c, L, text, len, "=stdin");
-            nl_free(text);
-        }
+        err = nl_chunk_from_stdin(&c, L);
     } else {
         err = nl_chunk_get(&c, L, luaL_checkstring(L, 1));
     }

@@ -1,11 +1,16 @@
 /*
- * require.h - require and dofile of the runtime.  They have the stock meaning, and let a module
- * block at its top level, which a C function that calls it could not.
+ * require.h - require and dofile of the runtime, and where they look.
+ *
+ * Purpose: they have the stock meaning, and let a module block at its top level, which a C function that calls it could
+ *   not.
+ * Threads: the one that runs the state.
+ * Ownership: none.
  */
 #ifndef NL_REQUIRE_H
 #define NL_REQUIRE_H
 
 #include <lua.h>
+#include <stdbool.h>
 
 /* Sets the globals require and dofile. */
 void nl_require_open(lua_State *L);
@@ -13,5 +18,9 @@ void nl_require_open(lua_State *L);
 void nl_package_open(lua_State *L);
 /* The stub of `package`, on top of the stack, gets what most who name it are after: its path. */
 void nl_package_stub(lua_State *L);
+/* Whether LUA_PATH and LUA_CPATH count; before the first state. */
+void nl_package_set_environment(bool use);
+/* What package.path (0) or package.cpath (1) is now, for a context that is created; NULL: what it was in the first. */
+char *nl_package_path_copy(lua_State *L, int which);
 
 #endif

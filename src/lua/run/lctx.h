@@ -132,6 +132,8 @@ typedef struct nl_lctx_libs {
     const void *string_metatable; /* of all strings, until `string` is open */
 } nl_lctx_libs;
 
+#define NL_PATHS 2
+
 struct nl_lctx {
     nl_ctx ctx; /* first: nl_ctx * and nl_lctx * convert */
 
@@ -170,6 +172,7 @@ struct nl_lctx {
     bool first;       /* the first context: its failure is the process's status 1 */
     uint64_t parent;
     char *name;               /* file and arguments */
+    char *paths[NL_PATHS];    /* package.path and cpath at the start; NULL: those of the first context */
     char *file;               /* path it was loaded from, NULL for none (-e); behind the name in one block */
     struct nl_lua_boot *boot; /* file, arguments until start */
 };

@@ -189,6 +189,18 @@ int nl_chunk_from_text(nl_chunk **out, lua_State *L, const char *text, size_t le
     return 0;
 }
 
+int nl_chunk_from_stdin(nl_chunk **out, lua_State *L)
+{
+    char *text;
+    size_t len;
+    int err = nl_read_file(NULL, &text, &len);
+    if (!err) {
+        err = nl_chunk_from_text(out, L, text, len, "=stdin");
+        nl_free(text);
+    }
+    return err;
+}
+
 const nl_libs_needed *nl_chunk_libs(const nl_chunk *c)
 {
     return &c->libs;
