@@ -44,7 +44,7 @@ t.test("context.recv.callback: gets result, data, sender, session, the handle as
   local calls, record = t.recorder()
   context.recv(0, record)
   tell(h, "a", nil, "c")
-  t.returns({ true, "a", h, -1, 0, nil, "c" }, unpack(calls:wait(1), 1, 7))
+  t.returns({ true, "a", h, -1, 0, nil, "c", n = 7 }, unpack(calls:wait(1), 1, 7))
   t.eq(calls[1].n, 7)
   context.recv(0, nil)
   context.recv(h, record)
