@@ -1,11 +1,11 @@
 /*
- * interrupt.h - having a thread call a function between two of its instructions.
+ * interrupt.h - a thread is made to call a function between two of its instructions.
  *
- * Purpose: what only a thread itself may touch, the Lua state that it runs, is changed while it computes.  A thread
- *          that sleeps in the system is left alone where that can be told: a system call that is cut short is an
- *          error to many libraries.
- * Threads: nl_interruptible_new by the thread itself; nl_interrupt by any.
- * Ownership: nl_interruptible_free by any thread, once no other may call nl_interrupt for it.
+ * Purpose:   changes what only the thread itself may touch, the Lua state that it runs, while it
+ *            computes.  A thread that sleeps in the system is left alone where the system can tell:
+ *            a system call that is cut short is an error to many libraries.
+ * Threads:   nl_interruptible_new by the thread itself; nl_interrupt by any.
+ * Ownership: nl_interruptible_free by any thread, once no other can call nl_interrupt for it.
  */
 #ifndef NL_BASE_INTERRUPT_H
 #define NL_BASE_INTERRUPT_H
@@ -13,8 +13,9 @@
 typedef struct nl_interruptible nl_interruptible;
 
 /*
- * The calling thread can be interrupted from now on.  fn is called in a signal handler: it may do what such a one
- * may, and is not checked by ThreadSanitizer; it is the same for all threads.  NULL: the system refuses.
+ * The calling thread can be interrupted from now on.  fn is called in a signal handler: the rules
+ * of handlers hold for it, ThreadSanitizer does not check it, and it is the same for all threads.
+ * NULL: the system refuses.
  */
 nl_interruptible *nl_interruptible_new(void (*fn)(void));
 void nl_interruptible_free(nl_interruptible *t);

@@ -1,9 +1,10 @@
 /*
  * interrupt_posix.c - see interrupt.h
  *
- * On Linux the signal comes from a timer on the thread's own processor time, and the kernel gives it to that thread.
- * A thread that sleeps uses no processor time, so the signal does not find it in a system call that waits.
- * Elsewhere it is sent, and may cut a call short that the system does not restart.
+ * On Linux the signal comes from a timer on the thread's own processor time, and the kernel gives
+ * it to that thread.  A thread that sleeps uses no processor time, so the signal does not find it
+ * in a system call that waits.  Elsewhere it is sent, and may cut a call short that the system does
+ * not restart.
  */
 #include "base/interrupt.h"
 
@@ -53,7 +54,8 @@ static void catch_signal(void)
     struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART | SA_ONSTACK};
     sigemptyset(&sa.sa_mask);
     int (*set)(int, const struct sigaction *, struct sigaction *) = sigaction;
-#if NL_TSAN /* its own sigaction keeps a signal until the next call of the C library, which a loop may never make */
+#if NL_TSAN
+    /* TSan's sigaction keeps a signal until the next call of libc, which a loop may never make. */
     void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
     *(void **)&set = libc ? dlsym(libc, "sigaction") : (void *)set;
 #endif

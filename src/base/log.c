@@ -48,7 +48,7 @@ static size_t stamp(char *buf, size_t size, const char *who)
     return (size_t)n < size ? (size_t)n : size - 1;
 }
 
-/* Appends text to line, with a tab behind each line break: what begins with a time is the beginning of an entry. */
+/* Appends text to line, a tab behind each line break: only an entry begins with a time. */
 static size_t indent(char *line, const char *text, size_t len)
 {
     size_t n = 0;

@@ -266,8 +266,9 @@ static void *thread_main(void *arg)
 }
 
 /*
- * Twice as much as the main thread can have, and STACK_MIN: what recurses on a plain interpreter's main thread does so on
- * every thread here, where its frames may be longer and something is kept in reserve (lua/run/co.h).
+ * Twice as much as the main thread can have, and STACK_MIN: what recurses on the main thread of a
+ * plain interpreter does so on every thread here, where frames may be longer and a reserve is kept
+ * (lua/run/co.h).
  */
 static size_t stack_size(void)
 {

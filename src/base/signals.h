@@ -1,9 +1,10 @@
 /*
  * signals.h - SIGINT and SIGTERM, as something that a thread can wait for.
  *
- * Purpose: a signal handler may do next to nothing.  This one puts the signal's number into a
- *     pipe, where one thread reads it; a thread that waits for a pipe costs an idle process nothing.
- * Threads: one thread waits.  Any thread, and any signal handler, may wake it.
+ * Purpose:   a signal handler may do next to nothing.  This one puts the signal's number into a
+ *            pipe, where one thread reads it; a thread that waits for a pipe costs an idle process
+ *            nothing.
+ * Threads:   one thread waits.  Any thread, and any signal handler, may wake it.
  * Ownership: there is one pipe in a process.  It is never closed: a signal can come until the end.
  */
 #ifndef NL_SIGNALS_H
@@ -24,7 +25,7 @@ void nl_signals_wake(void);
 
 /* Ends the process the way sig does by default, so that its parent sees what ended it. */
 _Noreturn void nl_end_by_signal(int sig);
-/* Writes text to standard error and aborts.  It aborts in any case: also if nobody reads standard error. */
+/* Writes text to standard error and aborts, also if standard error is full and not read. */
 _Noreturn void nl_abort_saying(const char *text, size_t len);
 
 #endif

@@ -170,7 +170,7 @@ fail:
 }
 
 /*
- * Errors of accept that speak of the one connection it took from the queue, not of the listener: the
+ * Errors of accept that concern the one connection it took from the queue, not the listener: the
  * peer has gone, the network too, or a filter forbids it.
  */
 static bool only_this_one(int err)
