@@ -66,6 +66,11 @@ function context.create(file, ...) end
 ---written are still sent), timers disarmed, names freed. Queries pending on it end with `ENOREPLY`. To end oneself is a call that
 ---does not return, not even through `pcall`.
 ---
+---Some code cannot be ended from outside: a C function that does not return (a pattern in `string.find` can take hours), an endless
+---loop in a debug hook or in a finalizer. After 3 s such a context is given up. For all others it has ended then: its handle and its names
+---are gone, queries on it end with `ENOREPLY`, `context.wait` says `"does not end: "` and the message. It does not keep the
+---process. Its sockets stay open as long as the code runs.
+---
 ---Errors:
 ---- `ENOCONTEXT`: there is no such context (any more).
 ---
@@ -88,7 +93,8 @@ function context.destroy(handle, message) end
 ---Waits until a context has ended; if it is gone already, the answer comes at once.
 ---
 ---`reason` tells how it ended: `"exit"` (by itself), `"error: …"` (an error left its main chunk), or the message that was given to
----`context.destroy`, up to its first 65,536 bytes. Of contexts that have ended otherwise than by themselves, the last 4,096 are
+---`context.destroy`, up to its first 65,536 bytes. It begins with `"does not end"` if the context was destroyed, but cannot be ended:
+---see `context.destroy`. Of contexts that have ended otherwise than by themselves, the last 4,096 are
 ---remembered, with 4 MiB of texts; of older ones this says `"exit"`. Waiting for oneself raises.
 ---
 ---Errors:

@@ -68,13 +68,15 @@ out:
     return err;
 }
 
-void nl_slots_remove(nl_slots *t, nl_slot_obj *obj)
+bool nl_slots_try_remove(nl_slots *t, nl_slot_obj *obj)
 {
     uint32_t index = (uint32_t)(obj->id & NL_SLOT_MAX);
     nl_mutex_lock(t->lock);
     nl_slot *s = nl_slot_at(t, index);
-    nl_assert(s && atomic_load_explicit(&s->obj, memory_order_relaxed) == obj,
-              "removed from a table it is not in");
+    if (atomic_load_explicit(&s->obj, memory_order_relaxed) != obj) {
+        nl_mutex_unlock(t->lock);
+        return false;
+    }
     /* Relaxed: a reader that still gets the pointer may use it, by the caller's guarantee. */
     atomic_store_explicit(&s->obj, NULL, memory_order_relaxed);
     atomic_fetch_sub_explicit(&t->count, 1, memory_order_relaxed);
@@ -89,6 +91,13 @@ void nl_slots_remove(nl_slots *t, nl_slot_obj *obj)
         t->free_last = index;
     }
     nl_mutex_unlock(t->lock);
+    return true;
+}
+
+void nl_slots_remove(nl_slots *t, nl_slot_obj *obj)
+{
+    bool was_in = nl_slots_try_remove(t, obj);
+    nl_assert(was_in, "removed from a table it is not in");
 }
 
 unsigned nl_slots_count(nl_slots *t)

@@ -59,6 +59,8 @@ void nl_slots_free(nl_slots *t);
 int nl_slots_insert(nl_slots *t, nl_slot_obj *obj);
 /* Unpublishes; obj->id keeps its value, a reader may still hold the pointer. */
 void nl_slots_remove(nl_slots *t, nl_slot_obj *obj);
+/* False: another thread was first. */
+bool nl_slots_try_remove(nl_slots *t, nl_slot_obj *obj);
 /* The object of that id, or NULL if it is gone or never was.  Any thread, wait-free. */
 static inline nl_slot_obj *nl_slots_get(nl_slots *t, uint64_t id)
 {

@@ -178,6 +178,7 @@ static const nl_ctx_ops lctx_ops = {
     .timer = nl_lctx_on_timer,
     .slow = nl_interrupt_wanted,
     .interrupted = nl_interrupted,
+    .given_up = nl_inbox_given_up,
 };
 
 /* ------------------------------------------------------------------ creation */

@@ -191,14 +191,23 @@ int nl_ctx_home(nl_ctx *c)
     return c->home;
 }
 
+/* The context no longer keeps the process. */
+static void uncount(nl_ctx *c)
+{
+    if (!atomic_exchange(&c->uncounted, true)) {
+        atomic_fetch_sub(&nl_the_sched.live, 1);
+    }
+}
+
 static void finish(nl_worker *w, nl_ctx *c)
 {
     nl_sched *s = &nl_the_sched;
     c->ending = true;
     /* First out of the tables: whoever is told of the end finds the handle gone. */
     nl_obituary_store(c->slot.id, c->end_reason);
-    nl_slots_remove(s->contexts, &c->slot);
-    nl_names_release(c);
+    if (nl_slots_try_remove(s->contexts, &c->slot)) { /* else it was given up */
+        nl_names_release(c);
+    }
     c->ops->fini(c, c->end_reason);
     disarm_wake(c);
     drop_all(c);
@@ -215,8 +224,48 @@ static void finish(nl_worker *w, nl_ctx *c)
         s->hooks.flush(w->index, true);
     }
     atomic_store_explicit(&w->current, NULL, memory_order_relaxed);
+    uncount(c);
     nl_retire(&c->limbo, free_ctx);
-    atomic_fetch_sub(&s->live, 1);
+}
+
+/* ------------------------------------------------------------------ contexts that do not end */
+
+bool nl_ctx_is_to_end(const nl_ctx *c)
+{
+    return atomic_load(&c->kill_posted) || nl_ctx_find(c->slot.id) != c;
+}
+
+#define SHOWN_MAX 200 /* bytes of the reason; each context is sent a copy */
+
+static nl_reason *unending_reason(nl_ctx *c)
+{
+    const nl_reason *asked = kill_reason(c);
+    char text[SHOWN_MAX + 32] = "does not end";
+    size_t n = strlen(text);
+    if (asked) {
+        size_t len = asked->len < SHOWN_MAX ? asked->len : SHOWN_MAX;
+        memcpy(text + n, ": ", 2);
+        memcpy(text + n + 2, asked->text, len);
+        n += len + 2;
+    }
+    return nl_reason_new(text, n);
+}
+
+void nl_ctx_give_up(nl_ctx *c)
+{
+    nl_sched *s = &nl_the_sched;
+    nl_reason *reason = unending_reason(c);
+    nl_obituary_store(c->slot.id, reason);
+    if (nl_slots_try_remove(s->contexts, &c->slot)) {
+        nl_names_take_away(c);
+    }
+    if (c->ops->given_up) {
+        c->ops->given_up(c, reason);
+    }
+    nl_free(reason);
+    atomic_store(&s->given_up, true); /* before live is seen to be 0: nl_shutdown_if_over */
+    uncount(c);
+    nl_wake_all(); /* the process may be over */
 }
 
 /* ------------------------------------------------------------------ dispatch */
@@ -382,6 +431,22 @@ nl_ctx *nl_ctx_find(uint64_t handle)
 {
     nl_slot_obj *o = nl_slots_get(nl_the_sched.contexts, handle);
     return o ? nl_container_of(o, nl_ctx, slot) : NULL;
+}
+
+typedef struct visit {
+    void (*fn)(nl_ctx *c, void *arg);
+    void *arg;
+} visit;
+
+static void visit_one(nl_slot_obj *o, void *arg)
+{
+    const visit *v = arg;
+    v->fn(nl_container_of(o, nl_ctx, slot), v->arg);
+}
+
+void nl_ctx_each(void (*fn)(nl_ctx *c, void *arg), void *arg)
+{
+    nl_slots_each(nl_the_sched.contexts, visit_one, &(visit){fn, arg});
 }
 
 void nl_ctx_post(nl_ctx *c, nl_msg *m)

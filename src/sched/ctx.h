@@ -61,6 +61,11 @@ typedef struct nl_ctx_ops {
      * (interrupt.h); also when another context has asked for it, a moment ago.
      */
     void (*interrupted)(nl_ctx *c);
+    /*
+     * May be NULL.  By the monitor's thread, while the context runs: it was told to end, does not,
+     * and has been given up.  Tells those who wait for its end.
+     */
+    void (*given_up)(nl_ctx *c, const nl_reason *reason);
     /* Name for logs; any thread, until free. */
     const char *(*name)(const nl_ctx *c);
 } nl_ctx_ops;
@@ -90,6 +95,7 @@ struct nl_ctx {
     atomic_bool kill_posted;
     _Atomic(nl_reason *) kill_reason; /* set before kill_posted */
     nl_reason *end_reason;
+    atomic_bool uncounted; /* it has ended, or was given up: no longer in nl_sched.live */
     int home;              /* worker whose reactor has its sockets; -1 until the first one */
     struct nl_name *names; /* names it bears; under the lock of names.c */
     nl_limbo limbo;
@@ -105,6 +111,8 @@ int nl_ctx_start(nl_ctx *c);
 
 /* Any thread within a dispatch (or qsbr section): the live context of a handle, or NULL. */
 nl_ctx *nl_ctx_find(uint64_t handle);
+/* Any thread likewise: fn(c, arg) for each live context, under the table's lock. */
+void nl_ctx_each(void (*fn)(nl_ctx *c, void *arg), void *arg);
 /* Any thread likewise: pushes m.  Never fails for a live context. */
 void nl_ctx_post(nl_ctx *c, nl_msg *m);
 /* Find and post: 0, -NL_ENOCONTEXT, or -NL_EMAILBOXFULL (then m stays the caller's). */

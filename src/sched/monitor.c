@@ -7,7 +7,8 @@
  *   - its reactor and timers are looked at by another worker: by a parked one, which is woken, or
  *     by the first busy one that looks at its own (worker.c: look);
  *   - if no worker is left that is not stuck, a spare one steps in (spare.c).
- * A context that runs on for seconds is named on standard error.
+ * A context that runs on for seconds is named on standard error.  One that was told to end, and
+ * has not for some seconds, is given up (nl_ctx_give_up).
  *
  * The clock is the wall's, as a process that only sleeps uses no processor time.  It stands still
  * while all workers are parked, so an idle process makes no system call.  It is started again by
@@ -28,12 +29,14 @@
 #define TICK_NS 10000000
 #define QUIET_TICKS 3 /* that find everybody parked, then the clock stops */
 #define WARN_NS ((int64_t)2000000000)
+#define GIVE_UP_NS ((int64_t)3000000000)
 
 /* What a worker was found at. */
 typedef struct seen {
     uint64_t dispatches;
     int64_t since; /* when it was first seen in this dispatch */
     bool warned;
+    int64_t told; /* when its context was first seen to have been told to end; 0: it was not */
 } seen;
 
 static struct {
@@ -62,6 +65,22 @@ static void move_ready(nl_worker *w)
     }
 }
 
+/* C code cannot be ended from outside, nor a loop in a finalizer: after GIVE_UP_NS the others go on without it. */
+static void look_at_end(nl_worker *w, nl_ctx *c, seen *s, int64_t now)
+{
+    if (w->lost || !nl_ctx_is_to_end(c)) {
+        return;
+    }
+    if (!s->told) {
+        s->told = now;
+    } else if (now - s->told > GIVE_UP_NS) {
+        w->lost = true;
+        nl_log_async(c->ops->name(c), "context %llu was told to end and does not",
+                     (unsigned long long)c->slot.id);
+        nl_ctx_give_up(c);
+    }
+}
+
 /* True if w is stuck. */
 static bool look_at(nl_worker *w, seen *s, int64_t now)
 {
@@ -72,7 +91,8 @@ static bool look_at(nl_worker *w, seen *s, int64_t now)
     if (!stuck) {
         s->dispatches = d;
         s->since = now;
-        s->warned = false;
+        s->warned = w->lost = false;
+        s->told = 0;
     } else {
         atomic_store(&w->stuck, true);
         if (c->ops->slow && c->ops->slow(c, nl_qsbr_behind(w->qsbr)) && w->interruptible &&
@@ -84,6 +104,7 @@ static bool look_at(nl_worker *w, seen *s, int64_t now)
             nl_log_async(c->ops->name(c), "context %llu has been running for %.1f s without giving way",
                          (unsigned long long)c->slot.id, (double)(now - s->since) / 1e9);
         }
+        look_at_end(w, c, s, now);
     }
     nl_qsbr_leave();
     return stuck;
@@ -166,6 +187,7 @@ static void monitor_main(void *arg)
         }
     }
     nl_mutex_unlock(mon.lock);
+    nl_pool_thread_exit();
 }
 
 void nl_monitor_start(void)

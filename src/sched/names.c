@@ -95,9 +95,13 @@ uint64_t nl_name_lookup(const char *name, size_t len)
 
 void nl_names_release(nl_ctx *c)
 {
-    if (!c->names) { /* only the context itself adds to it, so no lock is needed to see that */
-        return;
+    if (c->names) { /* only the context itself adds to it, so no lock is needed to see that */
+        nl_names_take_away(c);
     }
+}
+
+void nl_names_take_away(nl_ctx *c)
+{
     nl_mutex_lock(names.lock);
     while (c->names) {
         nl_name *n = c->names;

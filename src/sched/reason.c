@@ -49,14 +49,20 @@ static obituary **place_of_locked(uint64_t handle)
     return at;
 }
 
-static void forget_oldest_locked(void)
+static void forget_locked(obituary **at)
 {
-    obituary *o = nl_container_of(nl_list_pop_front(&obituaries.all), obituary, all);
-    *place_of_locked(o->handle) = o->next;
+    obituary *o = *at;
+    *at = o->next;
+    nl_list_remove(&o->all);
     obituaries.count--;
     obituaries.bytes -= o->reason->len;
     nl_free(o->reason);
     nl_free(o);
+}
+
+static void forget_oldest_locked(void)
+{
+    forget_locked(place_of_locked(nl_container_of(obituaries.all.next, obituary, all)->handle));
 }
 
 void nl_obituaries_init(void)
@@ -86,7 +92,10 @@ void nl_obituary_store(uint64_t handle, const nl_reason *reason)
         forget_oldest_locked();
     }
     obituary **at = place_of_locked(handle);
-    o->next = NULL;
+    if (*at) {
+        forget_locked(at);
+    }
+    o->next = *at;
     *at = o;
     nl_list_push_back(&obituaries.all, &o->all);
     obituaries.count++;

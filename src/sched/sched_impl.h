@@ -64,6 +64,7 @@ typedef struct nl_worker {
     unsigned global_left; /* dispatches to come from the global queue before the next local one */
     uint64_t rng;
     nl_event *events;
+    bool lost; /* the monitor's own: current was given up */
     nl_thread *thread;
     nl_interruptible *interruptible; /* written before `current` first is; NULL: it cannot be interrupted */
     int64_t thread_id;               /* for nl_thread_sleeps */
@@ -83,10 +84,11 @@ typedef struct nl_sched {
     nl_injq injq;
     nl_slots *contexts;
     nl_sched_hooks hooks;
-    nl_mutex *start_lock; /* reserve and the live count go together */
-    atomic_uint_fast64_t live;
-    atomic_bool broken; /* a reactor has failed, and that was logged */
-    atomic_bool stop;   /* workers leave their loops */
+    nl_mutex *start_lock;      /* reserve and the live count go together */
+    atomic_uint_fast64_t live; /* contexts that keep the process */
+    atomic_bool given_up;      /* some context was: its worker will not come back */
+    atomic_bool broken;        /* a reactor has failed, and that was logged */
+    atomic_bool stop;          /* workers leave their loops */
     uint64_t mailbox_max;
 } nl_sched;
 
@@ -112,17 +114,27 @@ void nl_worker_main(void *worker);
 
 /* ctx.c */
 void nl_dispatch(nl_worker *w, nl_ctx *c);
+/*
+ * By the monitor's thread, in a qsbr section: c is running and was told to end, and does not come
+ * to it.  For all others it has ended from now on: its handle is gone, its names are free, who
+ * waits for it is told, and it does not keep the process.  If it ends later it is released as ever.
+ */
+void nl_ctx_give_up(nl_ctx *c);
+/* It is running, and was told to end or is just ending. */
+bool nl_ctx_is_to_end(const nl_ctx *c);
 
 /* names.c */
 void nl_names_init(void);
 void nl_names_fini(void);
 /* Frees every name c bears; by the worker that ends it. */
 void nl_names_release(nl_ctx *c);
+/* The same; by another thread, while it runs. */
+void nl_names_take_away(nl_ctx *c);
 
 /* reason.c */
 void nl_obituaries_init(void);
 void nl_obituaries_fini(void);
-/* Remembers why handle has ended; copied. */
+/* Remembers why handle has ended; copied.  What was remembered before is replaced. */
 void nl_obituary_store(uint64_t handle, const nl_reason *reason);
 
 /* monitor.c */

@@ -82,10 +82,10 @@ static _Noreturn void cut_off(void)
 
 /* ------------------------------------------------------------------ the request */
 
-static void tell(nl_slot_obj *o, void *arg)
+static void tell(nl_ctx *c, void *arg)
 {
     (void)arg;
-    nl_ctx_kill(o->id, NULL);
+    nl_ctx_kill(c->slot.id, NULL);
 }
 
 static void tell_all(void)
@@ -99,7 +99,7 @@ static void tell_all(void)
         s->hooks.hurry();
     }
     nl_qsbr_enter();
-    nl_slots_each(s->contexts, tell, NULL);
+    nl_ctx_each(tell, NULL);
     nl_qsbr_leave();
 }
 
@@ -160,6 +160,18 @@ void nl_shutdown_watch(void)
 void nl_shutdown_request(int status)
 {
     request(status, 0);
+}
+
+void nl_shutdown_if_over(void)
+{
+    nl_sched *s = &nl_the_sched;
+    if (atomic_load(&s->live) == 0 && (!s->hooks.holding || s->hooks.holding() == 0) &&
+        !atomic_exchange(&s->stop, true)) {
+        nl_wake_all();
+        if (atomic_load(&s->given_up)) {
+            request(nl_shutdown_status(), 0); /* its worker cannot be waited for */
+        }
+    }
 }
 
 /* ------------------------------------------------------------------ state */

@@ -38,11 +38,13 @@ int nl_shutdown_signal(void);
 void nl_shutdown_set_status(int status);
 int nl_shutdown_status(void);
 
-/* --- For sched.c -------------------------------------------------------------------------- */
+/* --- For the scheduler -------------------------------------------------------------------- */
 
 /* Contexts exist from here on … */
 void nl_shutdown_init(void);
 /* … to here: a request that comes later only sets status and time. */
 void nl_shutdown_settle(void);
+/* No context is left: stops the workers as soon as nothing else keeps the process. */
+void nl_shutdown_if_over(void);
 
 #endif

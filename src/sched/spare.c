@@ -10,7 +10,8 @@
  *
  *   - a worker of the number asked for has not been stuck for 100 ms: all spares are off duty;
  *   - all workers on duty are stuck, and more of them sleep in the system than spares are among
- *     them: more are put on duty, up to that difference.
+ *     them: more are put on duty, up to that difference.  One whose context was given up
+ *     (nl_ctx_give_up) counts as asleep.
  *
  * So no more threads compute for long than workers were asked for, however many sleep; and as long
  * as one sleeps there is one that serves the others.
@@ -103,7 +104,7 @@ void nl_spares_adjust(const bool *stuck, int n)
     }
     int missing = 0; /* asleep, and no spare computes in its place */
     for (int i = 0; i < n; i++) {
-        missing += stuck[i] && nl_worker_sleeps(s->worker[i]);
+        missing += stuck[i] && (s->worker[i]->lost || nl_worker_sleeps(s->worker[i]));
         missing -= stuck[i] && i >= s->nworkers;
     }
     /* As many as find something to do, but one in any case: events come in too. */

@@ -232,16 +232,6 @@ static int64_t park_time(nl_worker *w)
     return wait < 0 ? 0 : wait;
 }
 
-/* No context is left: the process ends as soon as nothing else holds it. */
-static void end_if_over(void)
-{
-    nl_sched *s = &nl_the_sched;
-    if (atomic_load(&s->live) == 0 && (!s->hooks.holding || s->hooks.holding() == 0) &&
-        !atomic_exchange(&s->stop, true)) {
-        nl_wake_all();
-    }
-}
-
 /*
  * (c) of idle.h, with the bit set: what others may have changed before they looked for parked
  * workers.  Returns the time to sleep, at most wait.
@@ -251,7 +241,7 @@ static int64_t last_look(nl_worker *w, int64_t wait, bool limbo)
     nl_sched *s = &nl_the_sched;
     bool over = atomic_load(&s->live) == 0;
     if (over) {
-        end_if_over();
+        nl_shutdown_if_over();
     }
     if (nl_work_visible() || atomic_load(&s->stop) || w->want_flush) {
         return 0;

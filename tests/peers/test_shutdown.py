@@ -197,3 +197,40 @@ def test_monitor_stuck(h):
             assert peer.read(5) == b"hello"
     process.popen.send_signal(signal.SIGTERM)
     process.ends(-signal.SIGTERM)
+
+
+UNENDING = {
+    "pattern": "local s = ('a'):rep(40000) s:find(('.-'):rep(30) .. 'b')",
+    "hook": "debug.sethook(function() while true do end end, 'c') print()",
+    "tostring": "error(setmetatable({}, { __tostring = function() while true do end end }))",
+    "gc": "getmetatable(newproxy(true)).__gc = function() while true do end end context.recv(context.self)",
+}
+
+
+def test_unending(h):
+    """context.destroy.unending: one that cannot be ended is given up: its wait says so, and the process does not stay for it"""
+    if h.workers == 1:
+        h.skip("needs a second worker")
+    h.file("waiter.lua", "context.run(context.send, context.parent, 1) print('second', context.wait((...)))")
+    processes = {}
+    for name, source in UNENDING.items():
+        h.file(name + ".lua", f"context.register 'bad' context.send(context.parent, 1) {source}")
+        processes[name] = h.start("""
+            local h = context.create(...)
+            context.recv(h)
+            local second = context.create('waiter.lua', h)
+            context.query(h, 1, function(ok, err) print('query', ok, context.errname(err)) end)
+            context.recv(second)
+            print('destroy', context.destroy(h, 'enough'))
+            print('wait', context.wait(h))
+            context.wait(second)
+            print('later', context.wait(h))
+            print('lookup', context.errname(select(2, context.lookup 'bad')))
+            print('destroy', context.errname(select(2, context.destroy(h))))
+            """, name + ".lua")
+    for name, process in processes.items():
+        result = process.finish(0, stderr=f"{name}.lua.* was told to end and does not")
+        told = "true\t0\tdoes not end: enough"
+        assert sorted(result.stdout.splitlines()) == sorted([
+            "destroy\ttrue", f"wait\t{told}", f"second\t{told}", f"later\t{told}", "query\tfalse\tENOREPLY",
+            "lookup\tENOCONTEXT", "destroy\tENOCONTEXT"]), f"{name}: {result}"

@@ -30,6 +30,7 @@ Test(slots, stale_id_is_nobody)
     nl_slots_insert(t, &a);
     uint64_t old = a.id;
     nl_slots_remove(t, &a);
+    cr_assert_not(nl_slots_try_remove(t, &a), "it was in no more");
     cr_assert_eq(a.id, old);
     cr_assert_null(nl_slots_get(t, old));
     nl_slots_insert(t, &b);

@@ -61,6 +61,8 @@ typedef struct nl_inbox {
 void nl_inbox_init(nl_lctx *lc);
 /* The context has ended, its state is closed: answers what it has not answered. */
 void nl_inbox_end(nl_lctx *lc, const nl_reason *reason);
+/* Tells all contexts that c was told to end and does not (nl_ctx_ops.given_up): what they wait for from it is over. */
+void nl_inbox_given_up(nl_ctx *c, const nl_reason *reason);
 /* Frees all that it keeps; the struct itself, which holds figures for other threads, goes with the context. */
 void nl_inbox_release(nl_lctx *lc);
 void nl_inbox_free(nl_lctx *lc);

@@ -345,6 +345,20 @@ void nl_inbox_end(nl_lctx *lc, const nl_reason *reason)
     }
 }
 
+/* By the monitor's thread: who wants to know of lc's end may stand in its mailbox, which it does not read. */
+static void tell_unending(nl_ctx *c, void *arg)
+{
+    const nl_peer_ended *e = arg;
+    nl_ctx_post(c, &notice_new(e->who, c->slot.id, e->reason, e->len, &ended_ops)->msg);
+}
+
+void nl_inbox_given_up(nl_ctx *c, const nl_reason *reason)
+{
+    nl_peer_ended *e = ended_new(c->slot.id, 0, reason);
+    nl_ctx_each(tell_unending, e);
+    ended_free(&e->msg);
+}
+
 void nl_inbox_release(nl_lctx *lc)
 {
     nl_inbox *ms = lc->inbox;
