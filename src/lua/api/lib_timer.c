@@ -2,91 +2,36 @@
  * lib_timer.c - the module `timer`.
  *
  * A timer is a node in the context's heap with a reference to its callback and arguments; only
- * when it fires does it need a coroutine.  Its id is index + generation, so that closing one that
- * has fired cannot hit another.
+ * when it fires does it need a coroutine.  Closing one that has fired hits no other: its id
+ * is no longer in the table (handles.h).
  */
 #include "base/alloc.h"
 #include "base/os.h"
 #include "lua/api/modules.h"
 #include "lua/run/lctx.h"
 
-#define INDEX_BITS 24
-#define GENERATIONS ((1u << 29) - 1) /* with the index, exact in a double */
-
 typedef struct ltimer {
     nl_timed timed; /* first */
     int fn;         /* 1 + nargs references: function, arguments */
     uint16_t nargs;
     bool loop;
-    uint32_t index;
+    uint64_t id;
     int64_t repeat; /* ns, for a loop */
 } ltimer;
 
-typedef struct slot {
-    ltimer *t;           /* NULL: free */
-    uint32_t generation; /* of the timer in it, or of the next one */
-    uint32_t next_free;
-} slot;
-
-struct nl_ltimers {
-    slot *slots; /* [0] is not used */
-    uint32_t used, cap, first_free;
-};
-
 /* ------------------------------------------------------------------ ids */
 
-static bool slot_take(struct nl_ltimers *ts, ltimer *t)
+static ltimer *find(const nl_lctx *lc, double id)
 {
-    uint32_t i = ts->first_free;
-    if (i) {
-        ts->first_free = ts->slots[i].next_free;
-    } else {
-        if (ts->used == ts->cap) {
-            if (ts->cap >= 1u << INDEX_BITS) {
-                return false;
-            }
-            ts->cap = ts->cap ? ts->cap * 2 : 8;
-            ts->slots = nl_realloc(ts->slots, ts->cap * sizeof *ts->slots);
-            if (ts->used == 0) {
-                ts->used = 1;
-            }
-        }
-        i = ts->used++;
-        ts->slots[i].generation = 0;
-    }
-    ts->slots[i].t = t;
-    t->index = i;
-    return true;
-}
-
-static double id_of(struct nl_ltimers *ts, const ltimer *t)
-{
-    return (double)((uint64_t)ts->slots[t->index].generation << INDEX_BITS | t->index);
-}
-
-static ltimer *find(struct nl_ltimers *ts, double id)
-{
-    if (!(id >= 1 && id < 9007199254740992.0)) {
+    if (!(id >= 1 && id < 9007199254740992.0) || (double)(uint64_t)id != id) {
         return NULL;
     }
-    uint64_t n = (uint64_t)id;
-    uint32_t i = (uint32_t)(n & ((1u << INDEX_BITS) - 1));
-    if ((double)n != id || i == 0 || i >= ts->used || ts->slots[i].generation != n >> INDEX_BITS) {
-        return NULL;
-    }
-    return ts->slots[i].t;
+    return nl_handles_get(&lc->timers, (uint64_t)id);
 }
 
 static void ltimer_free(nl_lctx *lc, ltimer *t)
 {
-    struct nl_ltimers *ts = lc->timers;
-    slot *s = &ts->slots[t->index];
-    s->t = NULL;
-    if (s->generation < GENERATIONS) { /* else the place is used up */
-        s->generation++;
-        s->next_free = ts->first_free;
-        ts->first_free = t->index;
-    }
+    nl_handles_remove(&lc->timers, t->id);
     lc->ntimers--;
     lc->alive--;
     nl_pool_free(t, sizeof *t);
@@ -94,17 +39,12 @@ static void ltimer_free(nl_lctx *lc, ltimer *t)
 
 void nl_ltimers_free(nl_lctx *lc)
 {
-    struct nl_ltimers *ts = lc->timers;
-    if (ts) {
-        for (uint32_t i = 1; i < ts->used; i++) {
-            if (ts->slots[i].t) {
-                nl_pool_free(ts->slots[i].t, sizeof(ltimer));
-            }
+    for (uint32_t i = 1; i < lc->timers.used; i++) {
+        if (lc->timers.slots[i].thing) {
+            nl_pool_free(lc->timers.slots[i].thing, sizeof(ltimer));
         }
-        nl_free(ts->slots);
-        nl_free(ts);
-        lc->timers = NULL;
     }
+    nl_handles_fini(&lc->timers);
 }
 
 /* ------------------------------------------------------------------ firing */
@@ -155,28 +95,26 @@ static int arm(lua_State *L, int first_arg, double seconds, bool loop, double re
     nl_lctx *lc = nl_lctx_of(L);
     int top = lua_gettop(L);
     luaL_checktype(L, top < first_arg ? first_arg : top, LUA_TFUNCTION);
-    if (!lc->timers) {
-        lc->timers = nl_calloc(sizeof *lc->timers);
-    }
     if (top - first_arg > UINT16_MAX) {
         return luaL_error(L, "too many arguments");
     }
-    lua_insert(L, first_arg);
-    ltimer *t = nl_pool_alloc(sizeof *t);
-    if (!slot_take(lc->timers, t)) {
-        nl_pool_free(t, sizeof *t);
-        return luaL_error(L, "too many timers (at most %d)", (1 << INDEX_BITS) - 1);
+    if (nl_handles_full(&lc->timers)) {
+        return luaL_error(L, "too many timers (at most %d)", (int)NL_HANDLES_MAX);
     }
+    lua_insert(L, first_arg);
+    int fn = nl_ref_n(lc, L, top - first_arg + 1); /* may raise */
+    ltimer *t = nl_pool_alloc(sizeof *t);
+    t->id = nl_handles_add(&lc->timers, t);
     lc->alive++;
     lc->ntimers++;
     t->timed.due = timer_due;
     t->nargs = (uint16_t)(top - first_arg);
-    t->fn = nl_ref_n(lc, L, top - first_arg + 1);
+    t->fn = fn;
     t->loop = loop;
     t->repeat = (int64_t)(repeat * 1e9);
     nl_timer_init(&t->timed.timer);
     nl_ctx_timer_add(&lc->ctx, &t->timed.timer, nl_deadline(seconds));
-    lua_pushnumber(L, id_of(lc->timers, t));
+    lua_pushnumber(L, (lua_Number)t->id);
     return 1;
 }
 
@@ -195,7 +133,7 @@ static int l_close(lua_State *L)
 {
     nl_lctx *lc = nl_lctx_of(L);
     double id = luaL_checknumber(L, 1);
-    ltimer *t = lc->timers ? find(lc->timers, id) : NULL;
+    ltimer *t = find(lc, id);
     if (t) {
         nl_ctx_timer_remove(&lc->ctx, &t->timed.timer);
         nl_unref_n(lc, t->fn, t->nargs + 1);

@@ -30,13 +30,6 @@ typedef struct nl_peer {
     nl_list enders;       /* those in wait(handle): nl_wait */
 } nl_peer;
 
-/* A query that has no reply yet; its number is index + generation. */
-typedef struct nl_session {
-    nl_wait *w; /* NULL: free */
-    uint32_t generation;
-    uint32_t next_free;
-} nl_session;
-
 typedef struct nl_inbox {
     /* What every message touches. */
     nl_packet *spare;      /* a message used up, for the next one to be sent */
@@ -50,9 +43,8 @@ typedef struct nl_inbox {
     nl_peer *ended_peer; /* has ended, and its waits are just being told: out of the table */
     nl_pending pending;  /* received, and nobody has asked for them yet */
     nl_packets reserved; /* each taken by a coroutine that gets it in a later turn */
-    nl_session *sessions;
-    uint32_t nsessions, sessions_cap, free_session;
-    uint64_t *watchers; /* whom to tell of our end */
+    nl_handles sessions; /* queries that have no reply yet: nl_wait */
+    uint64_t *watchers;  /* whom to tell of our end */
     uint32_t nwatchers, watchers_cap;
     nl_msg drain; /* posted: a callback was set while messages were pending */
     bool draining;

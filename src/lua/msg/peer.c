@@ -376,7 +376,7 @@ void nl_inbox_release(nl_lctx *lc)
         nl_packet_free(ms->spare);
     }
     nl_free(ms->buckets);
-    nl_free(ms->sessions);
+    nl_handles_fini(&ms->sessions);
     nl_free(ms->watchers);
 }
 

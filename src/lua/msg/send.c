@@ -6,49 +6,10 @@
 #include "lua/run/co.h"
 
 /* A query's wait keeps its session in key and in key2 whether the caller wants one value only. */
-#define INDEX_BITS 24
-#define GENERATIONS ((1u << 29) - 1) /* with the index, exact in a double */
-
-/* ------------------------------------------------------------------ sessions */
-
-static int64_t session_new(nl_inbox *ms, nl_wait *w)
-{
-    uint32_t i = ms->free_session;
-    if (nl_likely(i)) {
-        ms->free_session = ms->sessions[i].next_free;
-    } else {
-        if (ms->nsessions == ms->sessions_cap) {
-            ms->sessions_cap = ms->sessions_cap ? 2 * ms->sessions_cap : 4;
-            ms->sessions = nl_realloc(ms->sessions, ms->sessions_cap * sizeof *ms->sessions);
-        }
-        ms->nsessions += ms->nsessions == 0; /* 0 is not used */
-        i = ms->nsessions++;
-        ms->sessions[i].generation = 0;
-    }
-    nl_session *s = &ms->sessions[i];
-    s->w = w;
-    w->key = (uint64_t)s->generation << INDEX_BITS | i;
-    return (int64_t)w->key;
-}
-
-static nl_wait *session_find(nl_inbox *ms, int64_t session)
-{
-    uint32_t i = (uint32_t)session & ((1u << INDEX_BITS) - 1);
-    if (nl_unlikely(i >= ms->nsessions || i == 0)) {
-        return NULL;
-    }
-    nl_session *s = &ms->sessions[i];
-    return s->w && s->w->key == (uint64_t)session ? s->w : NULL;
-}
 
 void nl_session_free(nl_inbox *ms, nl_wait *w)
 {
-    uint32_t i = (uint32_t)w->key & ((1u << INDEX_BITS) - 1);
-    nl_session *s = &ms->sessions[i];
-    s->w = NULL;
-    s->generation = s->generation < GENERATIONS ? s->generation + 1 : 0;
-    s->next_free = ms->free_session;
-    ms->free_session = i;
+    nl_handles_remove(&ms->sessions, w->key);
 }
 
 /* ------------------------------------------------------------------ messages on their way */
@@ -79,7 +40,7 @@ static void reply_run(nl_ctx *c, nl_msg *m)
 {
     nl_lctx *lc = (nl_lctx *)c;
     nl_packet *um = (nl_packet *)m;
-    nl_wait *w = session_find(lc->inbox, um->session);
+    nl_wait *w = nl_handles_get(&lc->inbox->sessions, (uint64_t)um->session);
     if (nl_unlikely(!w)) {
         nl_packet_used(lc->inbox, um); /* too late */
         return;
@@ -100,7 +61,7 @@ static void no_reply_run(nl_ctx *c, nl_msg *m)
 {
     nl_lctx *lc = (nl_lctx *)c;
     nl_packet *um = (nl_packet *)m;
-    nl_wait *w = session_find(lc->inbox, um->session);
+    nl_wait *w = nl_handles_get(&lc->inbox->sessions, (uint64_t)um->session);
     nl_packet_used(lc->inbox, um);
     if (w) {
         nl_session_free(lc->inbox, w);
@@ -220,11 +181,12 @@ static int query_send(nl_lctx *lc, uint64_t to, nl_packet *m, nl_wait *w, bool o
 {
     nl_inbox *ms = lc->inbox;
     nl_peer *p = nl_peer_find(ms, to);
-    if (nl_unlikely(!ms->free_session && ms->nsessions >> INDEX_BITS)) {
+    if (nl_unlikely(nl_handles_full(&ms->sessions))) {
         nl_packet_used(ms, m);
         return ENOMEM; /* 16 million queries are pending */
     }
-    m->session = session_new(ms, w);
+    w->key = nl_handles_add(&ms->sessions, w);
+    m->session = (int64_t)w->key;
     m->msg.ops = nl_likely(p && p->watching) || to == m->from ? &query_ops : &first_query_ops;
     int err = -nl_ctx_send(to, &m->msg);
     if (nl_unlikely(err)) {

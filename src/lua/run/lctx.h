@@ -35,6 +35,7 @@
 #include <lua.h>
 #include <lualib.h>
 
+#include "base/handles.h"
 #include "base/list.h"
 #include "lua/vm/libscan.h"
 #include "lua/vm/state.h"
@@ -163,7 +164,7 @@ struct nl_lctx {
     int strings; /* pack_plain.c: reference in the registry to some strings, for it to find again; 0: none yet */
     nl_objects objects;
     size_t c_bytes;
-    struct nl_ltimers *timers; /* lib_timer.c */
+    nl_handles timers; /* lib_timer.c */
 
     nl_lctx_libs libs;
 
