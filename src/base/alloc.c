@@ -22,6 +22,10 @@
 #include <malloc.h>
 #endif
 
+#ifndef NDEBUG
+_Thread_local int nl_spins_held; /* spin.h */
+#endif
+
 /* --- malloc ------------------------------------------------------------------------------ */
 
 static _Noreturn void out_of_memory(size_t n)
@@ -47,6 +51,7 @@ static inline void *count(void *p, int sign)
 
 void *nl_try_malloc(size_t n)
 {
+    nl_spin_assert_none();
     /* The test only spares sanitizers, which end the process at a request that cannot be met. */
     return n > PTRDIFF_MAX ? NULL : count(malloc(n ? n : 1), 1);
 }
@@ -281,6 +286,7 @@ static nl_pool_node *cut_some(unsigned cls, unsigned *count)
 
 void *nl_pool_alloc_slow(unsigned cls)
 {
+    nl_spin_assert_none();
     nl_pool_mag *m = &nl_pool_mags[cls];
     nl_pool_node *b = m->reserve;
     unsigned count = NL_POOL_BATCH;
@@ -303,6 +309,7 @@ void *nl_pool_alloc_slow(unsigned cls)
 
 void nl_pool_spill(unsigned cls)
 {
+    nl_spin_assert_none();
     nl_pool_mag *m = &nl_pool_mags[cls];
     if (m->reserve) {
         depot_put(&depots[cls], m->reserve);

@@ -167,6 +167,7 @@ static char *cut_one(region *r, char **pages)
 
 void *nl_span_alloc(size_t size)
 {
+    nl_spin_assert_none();
     arena *a = mine ? mine : choose();
     unsigned cls = class_of(size);
     void *p = NULL;

@@ -21,11 +21,26 @@ typedef struct nl_spin {
         false                                                                                                \
     }
 
+/* In builds with debug assertions: how many the calling thread holds. */
+extern _Thread_local int nl_spins_held;
+#ifdef NDEBUG
+#define nl_spin_count(n) ((void)0)
+#else
+#define nl_spin_count(n) ((void)(nl_spins_held += (n)))
+#endif
+/* To be called before memory is taken from the system or other threads: no spin lock may be held. */
+#define nl_spin_assert_none()                                                                                \
+    nl_debug_assert(nl_spins_held == 0, "no spin lock is held while memory is taken")
+
 static inline bool nl_spin_trylock(nl_spin *s)
 {
     /* Acquire pairs with the release in nl_spin_unlock: the last holder's writes are seen. */
-    return !atomic_load_explicit(&s->held, memory_order_relaxed) &&
-           !atomic_exchange_explicit(&s->held, true, memory_order_acquire);
+    bool taken = !atomic_load_explicit(&s->held, memory_order_relaxed) &&
+                 !atomic_exchange_explicit(&s->held, true, memory_order_acquire);
+    if (taken) {
+        nl_spin_count(1);
+    }
+    return taken;
 }
 
 static inline void nl_spin_lock(nl_spin *s)
@@ -42,6 +57,7 @@ static inline void nl_spin_lock(nl_spin *s)
 
 static inline void nl_spin_unlock(nl_spin *s)
 {
+    nl_spin_count(-1);
     atomic_store_explicit(&s->held, false, memory_order_release);
 }
 

@@ -16,11 +16,6 @@
 #define BLOCK ((size_t)64 << 10)
 #define BLOCKS (128 * MIB / BLOCK)
 
-static void wait_ns(int64_t ns)
-{
-    nanosleep(&(struct timespec){ns / 1000000000, ns % 1000000000}, NULL);
-}
-
 static void *blocks[BLOCKS];
 
 static void take_all(void)
@@ -28,17 +23,6 @@ static void take_all(void)
     for (size_t i = 0; i < BLOCKS; i++) {
         blocks[i] = nl_malloc(BLOCK);
         memset(blocks[i], 1, BLOCK);
-    }
-}
-
-/* All but every 64th: what is left keeps the ends of malloc's heap apart from what is free. */
-static void free_most(void)
-{
-    for (size_t i = 0; i < BLOCKS; i++) {
-        if (i % 64) {
-            nl_free(blocks[i]);
-            blocks[i] = NULL;
-        }
     }
 }
 
@@ -62,6 +46,22 @@ Test(trim, large_blocks_are_counted)
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+
+static void wait_ns(int64_t ns)
+{
+    nanosleep(&(struct timespec){ns / 1000000000, ns % 1000000000}, NULL);
+}
+
+/* All but every 64th: what is left keeps the ends of malloc's heap apart from what is free. */
+static void free_most(void)
+{
+    for (size_t i = 0; i < BLOCKS; i++) {
+        if (i % 64) {
+            nl_free(blocks[i]);
+            blocks[i] = NULL;
+        }
+    }
+}
 
 static size_t resident(void)
 {
