@@ -22,6 +22,8 @@
  * All of 1, 2, a, b are seq_cst.  If b sees the worker's bit still set, 1 comes after b, so 2
  * comes after a and sees it.
  */
+#include <string.h>
+
 #include "base/alloc.h"
 #include "base/log.h"
 #include "sched/sched_impl.h"
@@ -196,6 +198,7 @@ void nl_monitor_start(void)
     mon.changed = nl_cond_new();
     mon.moved = nl_calloc_aligned(sizeof *mon.moved);
     mon.stop = false;
+    memset(mon.last, 0, sizeof mon.last);
     nl_spares_init();
     if (nl_thread_start(&mon.thread, "nl-monitor", monitor_main, NULL)) {
         mon.thread = NULL; /* works without, only less fair */

@@ -3,6 +3,8 @@
 #include "sched/shutdown.h"
 #include "sched_kit.h"
 
+#include <time.h>
+
 /* ------------------------------------------------------------------ life */
 
 static void boot_kill(void)
@@ -204,6 +206,109 @@ Test(sched, a_worker_does_not_wake_itself)
     cr_assert_eq(nl_sched_run(), 0);
     cr_assert_lt(nl_sched_wakes() - before, TICKS / 2); /* the monitor may have sent some */
     nl_sched_fini();
+}
+
+/* ------------------------------------------------------------------ sleepers */
+
+/*
+ * More contexts than workers sleep in C until the others have exchanged their notes and had their
+ * timers; twice, with a pause in between in which spare workers are sent off duty.
+ */
+enum { EXCHANGES = 20, PHASES = 2, PAUSE_MS = 250 };
+static int sleeper_count;
+static atomic_int phase; /* of exchanges: how many are over */
+
+static void nap(void)
+{
+    struct timespec ms = {.tv_nsec = 1000000};
+    nanosleep(&ms, NULL);
+}
+
+static void sleeper_begin(actor *a)
+{
+    int mine = atomic_load(&phase);
+    while (atomic_load(&phase) == mine) {
+        nap();
+    }
+    a->stay = false;
+}
+
+static void start_sleepers(void)
+{
+    for (int i = 0; i < sleeper_count; i++) {
+        actor_start(actor_new(sleeper_begin, NULL));
+    }
+}
+
+static void answer_on(actor *a, note *n)
+{
+    uint64_t to = n->from;
+    bool last = n->value < 0;
+    nl_pool_free(n, sizeof *n);
+    if (last) {
+        nl_ctx_end(&a->ctx, NULL);
+    } else {
+        cr_assert_eq(tell(to, 0, 0), 0);
+    }
+}
+
+/* Asks when a timer fires, sets the timer again when the answer is there. */
+static void ask(nl_ctx *c, nl_timer *t)
+{
+    (void)t;
+    actor *a = (actor *)c;
+    if (a->hops) { /* the pause is over */
+        a->hops = 0;
+        start_sleepers();
+    }
+    tell(a->peer, c->slot.id, 0);
+}
+
+static void asker_on(actor *a, note *n)
+{
+    nl_pool_free(n, sizeof *n);
+    int64_t wait = 1;
+    if (++a->count % EXCHANGES == 0) {
+        if (atomic_fetch_add(&phase, 1) + 1 == PHASES) {
+            tell(a->peer, 0, -1);
+            nl_ctx_end(&a->ctx, NULL);
+            return;
+        }
+        a->hops = 1;
+        wait = PAUSE_MS;
+    }
+    nl_ctx_timer_add(&a->ctx, &a->timer[0], nl_now_ns() + wait * 1000000);
+}
+
+static void asker_begin(actor *a)
+{
+    nl_timer_init(&a->timer[0]);
+    a->hops = 1;
+    nl_ctx_timer_add(&a->ctx, &a->timer[0], nl_now_ns());
+}
+
+static void boot_sleepers(void)
+{
+    static nl_ctx_ops ops;
+    ops = a_ops;
+    ops.timer = ask;
+    atomic_store(&phase, 0);
+    actor *a = actor_new(asker_begin, asker_on);
+    a->ctx.ops = &ops;
+    a->peer = actor_start(actor_new(NULL, answer_on));
+    actor_start(a);
+}
+
+Test(sched, spare_workers_step_in_for_those_that_sleep, .timeout = 120)
+{
+    for (unsigned i = 0; i < nl_countof(worker_counts); i++) {
+        for (uint64_t seed = 0; seed < 2; seed++) {
+            sleeper_count = worker_counts[i] + 3;
+            run(worker_counts[i], seed, boot_sleepers);
+            cr_assert_eq(atomic_load(&phase), PHASES);
+            cr_assert_eq(atomic_load(&freed), PHASES * sleeper_count + 2);
+        }
+    }
 }
 
 /* ------------------------------------------------------------------ memory in limbo */
