@@ -123,7 +123,10 @@ int nl_ctx_kill(uint64_t handle, nl_reason *reason)
         nl_free(reason);
         return -NL_ENOCONTEXT;
     }
-    /* The first one's reason counts.  Release: the context may look at it before it gets the message (nl_ctx_end_killed). */
+    /*
+     * The first one's reason counts.  Release: the context may look at it before it gets the
+     * message (nl_ctx_end_killed).
+     */
     nl_reason *mine = reason ? reason : &no_reason, *none = NULL;
     if (atomic_compare_exchange_strong(&c->kill_reason, &none, mine)) {
         atomic_store(&c->kill_posted, true);
@@ -203,7 +206,7 @@ static void finish(nl_worker *w, nl_ctx *c)
 {
     nl_sched *s = &nl_the_sched;
     c->ending = true;
-    /* First out of the tables: whoever is told of the end finds the handle gone. */
+    /* First out of the tables: a context that is told of the end finds the handle gone. */
     nl_obituary_store(c->slot.id, c->end_reason);
     if (nl_slots_try_remove(s->contexts, &c->slot)) { /* else it was given up */
         nl_names_release(c);
@@ -276,8 +279,8 @@ static bool time_is_up(nl_worker *w)
 }
 
 /*
- * After a message: may the context take another one?  The clock is read after every eighth only; where few messages take
- * long, the monitor has noticed.
+ * After a message: may the context take another one?  The clock is read after every eighth only;
+ * where few messages take long, the monitor has noticed.
  */
 static inline bool share_left(nl_worker *w)
 {
@@ -331,7 +334,9 @@ static inline nl_msg *next_message(nl_ctx *c)
     return nl_mailbox_pop(&c->mail_in, &c->mail_out);
 }
 
-/* Tells this worker the earliest deadline, unless an earlier one is already known to some worker. */
+/*
+ * Tells this worker the earliest deadline, unless an earlier one is already known to some worker.
+ */
 static void arm_wake(nl_worker *w, nl_ctx *c, int64_t first)
 {
     int at = atomic_load_explicit(&c->wake_worker, memory_order_relaxed);
@@ -420,7 +425,8 @@ void nl_dispatch(nl_worker *w, nl_ctx *c)
         arm_wake(w, c, first);
     }
     atomic_store_explicit(&w->current, NULL, memory_order_relaxed);
-    if (m || !nl_mailbox_idle(&c->mail_in, &c->mail_out)) { /* idle: from here on c may run elsewhere */
+    /* idle: from here on c may run elsewhere */
+    if (m || !nl_mailbox_idle(&c->mail_in, &c->mail_out)) {
         nl_requeue(w, c); /* the share is used up; a message came in, or is about to */
     }
 }

@@ -10,11 +10,11 @@
  *
  * At every moment a context is idle, in exactly one ready queue, running on one worker, or dead.
  *
- * Life: nl_ctx_init → nl_ctx_start (registered; runnable) → dispatches → finished, when the
- * ops say so after a dispatch (idle() returned false, or nl_ctx_end was called) → out of the
- * table → ops->fini and release on the worker → retired → memory released by ops->free after a grace
- * period (qsbr.h): a pointer got from nl_ctx_find is good until the end of the caller's
- * dispatch, or its next call that may run Lua or sleep in the system.
+ * Life: nl_ctx_init → nl_ctx_start (registered; runnable) → dispatches → finished, when the ops say
+ * so after a dispatch (idle() returned false, or nl_ctx_end was called) → out of the table →
+ * ops->fini and release on the worker → retired → memory released by ops->free after a grace period
+ * (qsbr.h): a pointer got from nl_ctx_find is good until the end of the caller's dispatch, or its
+ * next call that may run Lua or sleep in the system.
  *
  * A context is pushed to like this: nl_ctx_send(handle, msg).  A dead handle is
  * -NL_ENOCONTEXT, the message then still belongs to the caller.  A message that was pushed
@@ -76,19 +76,23 @@ struct nl_ctx {
     const nl_ctx_ops *ops;
     nl_mailbox_in mail_in;
 
-    /* The consumer's lines: only the worker that runs the context.  First what every dispatch touches. */
+    /*
+     * The consumer's lines: only the worker that runs the context.  First what every dispatch
+     * touches.
+     */
     nl_alignas_line nl_mailbox_out mail_out;
     nl_msg *resume_msg;  /* what the next dispatch begins with: the start, nl_ctx_give_way */
     nl_msg *local_first; /* nl_ctx_defer */
     uint64_t handled;
     atomic_uint_fast64_t cpu_ticks; /* time spent in dispatches; see nl_ctx_cpu_ns */
     nl_timers timers;
-    atomic_int wake_worker; /* -1: in none; set to -1 by whoever fires it */
+    atomic_int wake_worker; /* -1: in none; the worker that fires it sets it to -1 */
     bool ending;
     unsigned local_streak; /* deferred ones run in a row: they may not starve the mailbox */
     nl_msg *local_last;
 
-    nl_timer wake;    /* this context's place in the heap of worker wake_worker (under its timer lock) */
+    /* this context's place in the heap of worker wake_worker (under its timer lock) */
+    nl_timer wake;
     nl_msg timer_msg; /* posted when wake fires */
     atomic_bool timer_posted;
     nl_msg kill_msg; /* nl_ctx_kill: in the mailbox at most once */
@@ -106,7 +110,10 @@ _Static_assert(offsetof(nl_ctx, mail_out) == NL_CACHELINE, "a look-up and a push
 nl_ctx *nl_ctx_current(void);
 
 void nl_ctx_init(nl_ctx *c, const nl_ctx_ops *ops);
-/* Registers and makes it runnable: its start() runs soon, on some worker.  0, -ENFILE, -NL_ESTOPPING. */
+/*
+ * Registers and makes it runnable: its start() runs soon, on some worker.  0, -ENFILE,
+ * -NL_ESTOPPING.
+ */
 int nl_ctx_start(nl_ctx *c);
 
 /* Any thread within a dispatch (or qsbr section): the live context of a handle, or NULL. */
@@ -125,24 +132,32 @@ uint64_t nl_ctx_mailbox_len(const nl_ctx *c);
 #define NL_MAILBOX_MAX (1u << 26)
 void nl_ctx_set_mailbox_max(uint64_t max);
 
-/* From within the context's own turn: runs m after what is running now, before most further messages of the mailbox. */
+/*
+ * From within the context's own turn: runs m after what is running now, before most further
+ * messages of the mailbox.
+ */
 void nl_ctx_defer(nl_ctx *c, nl_msg *m);
 
 /*
- * From within: the dispatch ends after the message now running, the context goes behind all that are ready, and
- * m is what its next dispatch begins with: nothing else of the context runs in between.
+ * From within: the dispatch ends after the message now running, the context goes behind all that
+ * are ready, and m is what its next dispatch begins with: nothing else of the context runs in
+ * between.
  */
 void nl_ctx_give_way(nl_ctx *c, nl_msg *m);
 /*
- * From within, for a context that sends faster than `to` receives: lets time pass, some µs, until no more than len
- * messages wait there, so that the mailbox does not outgrow the caches.  False, without waiting: others are ready on this
- * worker, the share is used up, or nobody is just serving that mailbox; then giving way is better.
+ * From within, for a context that sends faster than `to` receives: lets time pass, some µs, until
+ * no more than len messages wait there, so that the mailbox does not outgrow the caches.  False,
+ * without waiting: others are ready on this worker, the share is used up, or nobody is just serving
+ * that mailbox; then giving way is better.
  */
 bool nl_ctx_let_catch_up(nl_ctx *c, nl_ctx *to, uint64_t len);
 
 /* From within: the context ends after the message now running.  The reason is handed over. */
 void nl_ctx_end(nl_ctx *c, nl_reason *reason);
-/* Any thread: asks it to end when the message reaches it.  The reason is handed over.  0 or -NL_ENOCONTEXT. */
+/*
+ * Any thread: asks it to end when the message reaches it.  The reason is handed over.  0 or
+ * -NL_ENOCONTEXT.
+ */
 int nl_ctx_kill(uint64_t handle, nl_reason *reason);
 /* From within: has somebody asked it to end?  Then it ends, for the reason given. */
 void nl_ctx_end_killed(nl_ctx *c);
@@ -171,8 +186,8 @@ void nl_ctx_checkpoint(void);
 void nl_ctx_charge(nl_ctx *c, unsigned messages, unsigned bytes);
 
 /*
- * From within: the worker whose reactor has this context's sockets, the same for all its life.  Chosen at the first
- * call: the calling worker, unless another is home to fewer contexts.
+ * From within: the worker whose reactor has this context's sockets, the same for all its life.
+ * Chosen at the first call: the calling worker, unless another is home to fewer contexts.
  */
 int nl_ctx_home(nl_ctx *c);
 

@@ -4,7 +4,8 @@
  *
  * Purpose: a producer wakes a worker only when nobody else would come for its work.
  * Threads: any thread; all of it is seq_cst.
- * Ownership: a worker's bit is set by the worker.  Whoever clears it owns the right to wake it.
+ * Ownership: a worker's bit is set by the worker.  The thread that clears it owns the right to wake
+ *     it.
  *
  * A worker is busy, searching (looking for work to steal), or parked in its reactor.
  *

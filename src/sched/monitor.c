@@ -99,7 +99,8 @@ static bool look_at(nl_worker *w, seen *s, int64_t now)
         atomic_store(&w->stuck, true);
         if (c->ops->slow && c->ops->slow(c, nl_qsbr_behind(w->qsbr)) && w->interruptible &&
             (atomic_load(&c->kill_posted) || !nl_worker_sleeps(w))) {
-            nl_interrupt(w->interruptible); /* a call that sleeps is cut short by it: only for the end */
+            /* a call that sleeps is cut short by it: only for the end */
+            nl_interrupt(w->interruptible);
         }
         if (now - s->since > WARN_NS && !s->warned) {
             s->warned = true;

@@ -10,7 +10,10 @@
 
 #include "sched/ctx.h"
 
-/* Process wide and unique; freed when the context ends.  0, -NL_ENOCONTEXT, -NL_ENAMETAKEN, -EINVAL (empty). */
+/*
+ * Process wide and unique; freed when the context ends.  0, -NL_ENOCONTEXT, -NL_ENAMETAKEN, -EINVAL
+ * (empty).
+ */
 int nl_name_register(const char *name, size_t len, uint64_t handle);
 /* Handle or 0. */
 uint64_t nl_name_lookup(const char *name, size_t len);

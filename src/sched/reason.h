@@ -12,7 +12,10 @@
 
 #include "base/base.h"
 
-/* Bytes, with no zero behind them.  A NULL pointer to one stands for "exit": it has ended by itself. */
+/*
+ * Bytes, with no zero behind them.  A NULL pointer to one stands for "exit": it has ended by
+ * itself.
+ */
 typedef struct nl_reason {
     size_t len;
     char text[];
@@ -29,8 +32,9 @@ static inline nl_reason *nl_reason_of(const char *text)
 nl_reason *nl_reason_copy(const nl_reason *r);
 
 /*
- * Why a context has ended; NULL when it has ended by itself, or lives.  The latest NL_OBITUARIES_MAX other ends
- * are known, as far as their texts take no more than NL_OBITUARIES_BYTES; of what is older NULL is said, too.
+ * Why a context has ended; NULL when it has ended by itself, or lives.  The latest
+ * NL_OBITUARIES_MAX other ends are known, as far as their texts take no more than
+ * NL_OBITUARIES_BYTES; of what is older NULL is said, too.
  */
 #define NL_OBITUARIES_MAX 4096u
 #define NL_OBITUARIES_BYTES ((size_t)4 << 20)

@@ -70,10 +70,14 @@ static inline uint32_t nl_runq_len(nl_runq *q)
 {
     uint32_t h = atomic_load_explicit(&q->head, memory_order_seq_cst);
     uint32_t t = atomic_load_explicit(&q->tail, memory_order_seq_cst);
-    return t - h <= NL_RUNQ_SIZE ? t - h : NL_RUNQ_SIZE; /* head moved between the loads: it is busy */
+    /* head moved between the loads: it is busy */
+    return t - h <= NL_RUNQ_SIZE ? t - h : NL_RUNQ_SIZE;
 }
 
-/* The owner of `to`, which must be empty: takes the older half (rounded up) of `from`.  Returns how many. */
+/*
+ * The owner of `to`, which must be empty: takes the older half (rounded up) of `from`.  Returns how
+ * many.
+ */
 static inline uint32_t nl_runq_steal(nl_runq *to, nl_runq *from)
 {
     uint32_t base = atomic_load_explicit(&to->tail, memory_order_relaxed);

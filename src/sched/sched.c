@@ -130,7 +130,9 @@ void nl_worker_main(void *arg)
 {
     nl_worker *w = arg;
     nl_sched *s = &nl_the_sched;
-    /* No worker runs before all are started: the number of workers does not change under its eyes. */
+    /*
+     * No worker runs before all are started: the number of workers does not change under its eyes.
+     */
     nl_mutex_lock(s->start_lock);
     nl_mutex_unlock(s->start_lock);
     nl_self = w;
@@ -138,7 +140,10 @@ void nl_worker_main(void *arg)
     w->qsbr = nl_calloc_aligned(sizeof *w->qsbr);
     nl_qsbr_register(w->qsbr);
     w->interruptible = nl_interruptible_new(on_interrupt);
-    /* auto: measured on few processors, keeping a worker away from its waker's core costs more than it gains. */
+    /*
+     * auto: measured on few processors, keeping a worker away from its waker's core costs more than
+     * it gains.
+     */
     if (s->pin == NL_PIN_ON || (s->pin == NL_PIN_AUTO && nl_ncpu() > 8 && s->nworkers == nl_ncpu())) {
         nl_thread_pin(w->index);
     }
@@ -150,8 +155,9 @@ void nl_worker_main(void *arg)
 }
 
 /*
- * Starts them all; from then on nworkers is how many there are.  The calling thread only waits for them: the stacks of
- * threads that we make are longer (os.h).  If none can be made it is the one worker, without a thread of its own.
+ * Starts them all; from then on nworkers is how many there are.  The calling thread only waits for
+ * them: the stacks of threads that we make are longer (os.h).  If none can be made it is the one
+ * worker, without a thread of its own.
  */
 static void start_workers(void)
 {

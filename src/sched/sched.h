@@ -56,7 +56,10 @@ void nl_sched_fini(void);
 int nl_sched_workers(void);
 /* How many times a parked worker was woken for work; for tests and statistics. */
 uint64_t nl_sched_wakes(void);
-/* Index of the calling worker, below NL_WORKERS_MAX (spares come behind nl_sched_workers); -1 on any other thread. */
+/*
+ * Index of the calling worker, below NL_WORKERS_MAX (spares come behind nl_sched_workers); -1 on
+ * any other thread.
+ */
 int nl_worker_index(void);
 /*
  * Bracket a bare system call of the running context that may sleep for long: no memory in limbo
@@ -71,7 +74,10 @@ nl_reactor *nl_worker_reactor(int worker);
 /* From a worker: the flush hook is to be called after this message and after this dispatch. */
 void nl_sched_want_flush(void);
 
-/* A timer of a layer (not of a context) on the calling worker's heap, under its timer lock; fires fn(t) on a worker, in no context. */
+/*
+ * A timer of a layer (not of a context) on the calling worker's heap, under its timer lock; fires
+ * fn(t) on a worker, in no context.
+ */
 typedef struct nl_wtimer {
     nl_timer t;
     atomic_int worker; /* -1: not armed */
@@ -82,7 +88,9 @@ void nl_wtimer_arm(nl_wtimer *t, int64_t deadline);
 /* True if it was armed and will not fire. */
 bool nl_wtimer_disarm(nl_wtimer *t);
 
-/* Pseudo-random bits of the chaos mode: true with probability 1/n; always false when chaos is off. */
+/*
+ * Pseudo-random bits of the chaos mode: true with probability 1/n; always false when chaos is off.
+ */
 bool nl_chaos(unsigned n);
 
 #endif

@@ -51,8 +51,10 @@ typedef struct nl_worker {
     nl_alignas_line int index;
     nl_qsbr *qsbr;
     bool searching;
-    bool delivering;    /* contexts made ready now came from a reactor or a timer, not from a message */
-    bool first_is_mine; /* the first one of a delivery: this worker runs it at once, nobody need be woken */
+    /* contexts made ready now came from a reactor or a timer, not from a message */
+    bool delivering;
+    /* the first one of a delivery: this worker runs it at once, nobody need be woken */
+    bool first_is_mine;
     bool want_flush;
     int budget;
     int byte_budget;
@@ -66,15 +68,17 @@ typedef struct nl_worker {
     nl_event *events;
     bool lost; /* the monitor's own: current was given up */
     nl_thread *thread;
-    nl_interruptible *interruptible; /* written before `current` first is; NULL: it cannot be interrupted */
-    int64_t thread_id;               /* for nl_thread_sleeps */
+    /* written before `current` first is; NULL: it cannot be interrupted */
+    nl_interruptible *interruptible;
+    int64_t thread_id; /* for nl_thread_sleeps */
 } nl_worker;
 
 typedef struct nl_sched {
     int nworkers;               /* as many as were asked for */
     atomic_int nall;            /* these and the spare ones behind them; grows */
     atomic_bool monitor_asleep; /* until nl_monitor_wake */
-    atomic_bool rescue;         /* the monitor: a stuck worker's reactor and timers are to be looked at */
+    /* the monitor: a stuck worker's reactor and timers are to be looked at */
+    atomic_bool rescue;
     enum nl_pin pin;
     uint64_t chaos;
     uint64_t ticks_per_us;
@@ -99,7 +103,8 @@ extern _Thread_local nl_worker *nl_self __attribute__((tls_model("initial-exec")
 void nl_ready(nl_ctx *c);                 /* makes an idle context runnable; any thread */
 void nl_requeue(nl_worker *w, nl_ctx *c); /* the context just run goes to the end of the queue */
 void nl_wake_one(void);                   /* the producer's half of idle.h */
-void nl_wake_for_rescue(void);            /* wakes a parked worker though somebody may be searching */
+/* wakes a parked worker though somebody may be searching */
+void nl_wake_for_rescue(void);
 void nl_wake_all(void);
 bool nl_work_visible(void); /* something stands in some queue */
 void nl_search_begin(nl_worker *w);

@@ -79,7 +79,8 @@ static void send_all_off(int n)
     for (int i = s->nworkers; i < n; i++) {
         nl_worker *w = s->worker[i];
         if (w->thread && !atomic_exchange(&w->off_duty, true)) {
-            nl_reactor_wake(w->reactor); /* it may be parked, and is not to be found there any more */
+            /* it may be parked, and is not to be found there any more */
+            nl_reactor_wake(w->reactor);
         }
     }
 }

@@ -127,7 +127,7 @@ void nl_ready(nl_ctx *c)
     /*
      * A message wake: run it next, while the message is in this core's cache.  Only the owner
      * fills the place; a thief (of a stuck worker) may empty it.  Release pairs with the
-     * acquire of whoever takes it.
+     * acquire of the worker that takes it.
      */
     nl_ctx *old = atomic_load_explicit(&w->next, memory_order_relaxed);
     if (!old) {

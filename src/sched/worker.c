@@ -11,7 +11,10 @@
 
 /* ------------------------------------------------------------------ reactor and timers */
 
-/* A descriptor of its own is broken: scripts can do that.  Sockets of this worker would be deaf for ever. */
+/*
+ * A descriptor of its own is broken: scripts can do that.  Sockets of this worker would be deaf for
+ * ever.
+ */
 static int reactor_failed(nl_worker *from, int err)
 {
     nl_sched *s = &nl_the_sched;
@@ -119,7 +122,9 @@ static void look_for_others(nl_worker *w, bool busy)
     }
 }
 
-/* Looks at the own reactor and timers without waiting, between a context's choice and its dispatch. */
+/*
+ * Looks at the own reactor and timers without waiting, between a context's choice and its dispatch.
+ */
 static void look(nl_worker *w)
 {
     w->last_poll = nl_ticks();
@@ -140,7 +145,10 @@ static nl_ctx *take_next(nl_worker *w)
     return atomic_exchange_explicit(&w->next, NULL, memory_order_acq_rel);
 }
 
-/* The global queue's turn: a share of what waits there, as many as local ones have run: neither side starves. */
+/*
+ * The global queue's turn: a share of what waits there, as many as local ones have run: neither
+ * side starves.
+ */
 static nl_ctx *global_turn(nl_worker *w)
 {
     nl_sched *s = &nl_the_sched;
@@ -265,7 +273,10 @@ static void park(nl_worker *w)
     nl_qsbr_quiescent(w->qsbr);
     bool limbo = nl_qsbr_sweep(w->qsbr);
     if (atomic_load_explicit(&w->next, memory_order_relaxed)) {
-        /* The sweep has dropped a message, and its sender was told.  The search was given up without a last look. */
+        /*
+         * The sweep has dropped a message, and its sender was told.  The search was given up
+         * without a last look.
+         */
         if (nl_work_visible()) {
             nl_wake_one();
         }
@@ -303,7 +314,8 @@ static void rest(nl_worker *w, nl_ctx *c)
     }
     stop_searching(w);
     if (nl_work_visible()) {
-        nl_wake_one(); /* if nobody is parked, the monitor finds all of them stuck at its next tick */
+        /* if nobody is parked, the monitor finds all of them stuck at its next tick */
+        nl_wake_one();
     }
     nl_qsbr_quiescent(w->qsbr);
     bool limbo = nl_qsbr_sweep(w->qsbr);

@@ -115,6 +115,46 @@ static void count_up(void *arg)
     }
 }
 
+#ifdef __linux__
+static atomic_int_fast64_t seen_id;
+static atomic_bool may_end;
+static nl_mutex *held;
+
+static void spins_then_waits(void *arg)
+{
+    (void)arg;
+    atomic_store(&seen_id, nl_thread_self());
+    while (!atomic_load(&may_end)) {
+    }
+    nl_mutex_lock(held);
+    nl_mutex_unlock(held);
+}
+
+Test(os, a_thread_that_waits_for_a_processor_does_not_sleep, .timeout = 60)
+{
+    held = nl_mutex_new();
+    nl_mutex_lock(held);
+    nl_thread *t;
+    cr_assert_eq(nl_thread_start(&t, "(two) words", spins_then_waits, NULL), 0);
+    int64_t id;
+    while (!(id = atomic_load(&seen_id))) {
+        nl_thread_yield();
+    }
+    for (int i = 0; i < 100; i++) {
+        cr_assert_not(nl_thread_sleeps(id));
+    }
+    cr_assert_not(nl_thread_sleeps(nl_thread_self()));
+    atomic_store(&may_end, true);
+    while (!nl_thread_sleeps(id)) {
+        nl_thread_yield();
+    }
+    nl_mutex_unlock(held);
+    nl_thread_join(t);
+    cr_assert_not(nl_thread_sleeps(id), "it has ended");
+    nl_mutex_free(held);
+}
+#endif
+
 Test(os, spin_lock_excludes, .timeout = 60)
 {
     nl_thread *t[4];
