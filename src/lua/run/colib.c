@@ -166,6 +166,9 @@ static int co_wrap(lua_State *L)
  * When pcall or xpcall has called the wrap function, with no Lua function in between, that
  * instruction would lie outside of them.  Then P is resumed with the error as the one result,
  * which makes theirs "true, error", and the hook corrects the true to false.
+ *
+ * A wrap function in Lua, `return finish(step(co, ...))`, could fail by itself, in finish.  But each of its calls, parked
+ * or not, would take 710 instructions and 65 ns, where the C function takes 490 and 40.
  */
 typedef struct injection {
     int ref;  /* the error, for the hook to raise; NL_NOREF: nothing */
