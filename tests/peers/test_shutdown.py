@@ -135,6 +135,15 @@ BUFFERED = """
 LOOP = "context.send(context.parent, 1) while true do end"
 
 
+def test_exit_stuck_timer(h):
+    """life.exit.stuck-timer: also with one worker, which sleeps in the write"""
+    h.file("other.lua", LOG)
+    h.file("exit.lua", "timer.timeout(0.2, function() os.exit(5) end)")
+    both = f"context.create('other.lua') {PRINT}"
+    for source, streams in (*WAYS[:3], (both, ("stdout", "stderr"))):
+        Stuck(h, "context.create('exit.lua') " + source, streams=streams).ends(5)
+
+
 def test_exit_last_flush(h):
     """life.exit.last-flush: the last flush of standard output does not hold it up, nor does a context that is cut off"""
     h.file("loop.lua", LOOP)
@@ -212,22 +221,23 @@ def test_unending(h):
     if h.workers == 1:
         h.skip("needs a second worker")
     h.file("waiter.lua", "context.run(context.send, context.parent, 1) print('second', context.wait((...)))")
+    h.file("main.lua", """
+        local h = context.create(...)
+        context.recv(h)
+        local second = context.create('waiter.lua', h)
+        context.query(h, 1, function(ok, err) print('query', ok, context.errname(err)) end)
+        context.recv(second)
+        print('destroy', context.destroy(h, 'enough'))
+        print('wait', context.wait(h))
+        context.wait(second)
+        print('later', context.wait(h))
+        print('lookup', context.errname(select(2, context.lookup 'bad')))
+        print('destroy', context.errname(select(2, context.destroy(h))))
+        """)
     processes = {}
     for name, source in UNENDING.items():
         h.file(name + ".lua", f"context.register 'bad' context.send(context.parent, 1) {source}")
-        processes[name] = h.start("""
-            local h = context.create(...)
-            context.recv(h)
-            local second = context.create('waiter.lua', h)
-            context.query(h, 1, function(ok, err) print('query', ok, context.errname(err)) end)
-            context.recv(second)
-            print('destroy', context.destroy(h, 'enough'))
-            print('wait', context.wait(h))
-            context.wait(second)
-            print('later', context.wait(h))
-            print('lookup', context.errname(select(2, context.lookup 'bad')))
-            print('destroy', context.errname(select(2, context.destroy(h))))
-            """, name + ".lua")
+        processes[name] = h.cli("-w", h.workers, "main.lua", name + ".lua")
     for name, process in processes.items():
         result = process.finish(0, stderr=f"{name}.lua.* was told to end and does not")
         told = "true\t0\tdoes not end: enough"
