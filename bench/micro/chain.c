@@ -39,7 +39,7 @@ static void gather(void)
         micro_keep(iov);
         size_t bytes = (size_t)nl_chain_queued(&out.chain);
         nl_spin_lock(&out.lock);
-        nl_out_advance(&out, bytes, &done);
+        nl_out_advance_locked(&out, bytes, &done);
         nl_spin_unlock(&out.lock);
         nl_segments_free(done);
     }

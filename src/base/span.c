@@ -56,7 +56,7 @@ typedef struct region {
     unsigned in_use;
     bool small;           /* its pages come one by one */
     unsigned cut;         /* spans from here on nobody has had yet */
-    char *ahead;          /* up to here there are pages, or somebody is just seeing to it */
+    char *ahead;          /* up to here there are pages, or a thread is just taking them */
     uint64_t filled;      /* words of free that are not 0 */
     uint64_t free[WORDS]; /* spans given back */
     uint64_t bare[WORDS]; /* those of them that have no pages */

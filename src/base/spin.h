@@ -28,7 +28,7 @@ extern _Thread_local int nl_spins_held;
 #else
 #define nl_spin_count(n) ((void)(nl_spins_held += (n)))
 #endif
-/* To be called before memory is taken from the system or other threads: no spin lock may be held. */
+/* Before memory is taken from the system or from other threads: no spin lock may be held. */
 #define nl_spin_assert_none()                                                                                \
     nl_debug_assert(nl_spins_held == 0, "no spin lock is held while memory is taken")
 

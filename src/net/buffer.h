@@ -31,7 +31,9 @@ typedef struct nl_buf {
 nl_block *nl_block_new(size_t cap);
 static inline nl_block *nl_block_ref(nl_block *b)
 {
-    /* Relaxed: whoever copies a reference has one, so the count cannot reach 0 meanwhile. */
+    /*
+     * Relaxed: the thread that copies a reference has one, so the count cannot reach 0 meanwhile.
+     */
     atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
     return b;
 }

@@ -58,10 +58,10 @@ static void finish(nl_tcp *s)
     }
     nl_spin_lock(&o->lock);
     o->shut = true; /* the time may be over before the owner has got to it */
-    nl_out_drop(o, NL_ETCPSCLOSED, &left);
+    nl_out_drop_locked(o, NL_ETCPSCLOSED, &left);
     bool reset = o->lost;
-    nl_out_tell(o);
-    while (o->telling) {
+    nl_out_post_locked(o);
+    while (o->posting) {
         /*
          * Another thread is posting a few messages. A write that finds no socket any more is told
          * at once: so the id leaves the table after the last of those written before.
@@ -70,7 +70,7 @@ static void finish(nl_tcp *s)
         nl_thread_yield();
         nl_spin_lock(&o->lock);
     }
-    o->done = true;
+    o->fd_closed = true;
     if (o->dirty) {
         /* Given up in nl_tcp_flush_dirty. */
         atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
@@ -163,10 +163,10 @@ static bool pump_once_locked(nl_tcp *s, nl_segment **done)
     int sent = o->cut ? NL_FLUSH_FAILED : nl_tcp_send_locked(s, done);
     bool progress = o->chain.taken != taken;
     nl_spin_unlock(&o->lock);
-    bool more = sent != NL_FLUSH_FAILED && discard(s);
+    bool unread = sent != NL_FLUSH_FAILED && discard(s);
     bool going = proceed(s, sent, progress);
     nl_spin_lock(&o->lock);
-    if (going && (more || sent == NL_FLUSH_SHARE)) {
+    if (going && (unread || sent == NL_FLUSH_SHARE)) {
         nl_tcp_dirty_locked(s);
     }
     return going;
@@ -274,7 +274,7 @@ static void abandon(nl_slot_obj *slot, void *arg)
     nl_tcp *s = nl_container_of(slot, nl_tcp, slot);
     (void)arg;
     nl_spin_lock(&s->out.lock);
-    if (!s->out.done && (s->out.lost || nl_chain_queued(&s->out.chain))) {
+    if (!s->out.fd_closed && (s->out.lost || nl_chain_queued(&s->out.chain))) {
         /* The lock keeps the descriptor open; nothing need be fast any more. */
         nl_sock_reset(s->fd);
     }

@@ -8,7 +8,7 @@ void nl_out_init(nl_out *o)
     *o = (nl_out){.lock = NL_SPIN_INIT};
 }
 
-void nl_out_request(nl_out *o, nl_wreq *r, int err)
+void nl_out_request_locked(nl_out *o, nl_wreq *r, int err)
 {
     uint64_t behind = o->last_request ? o->last_request->pos : o->chain.taken;
     r->pos = err ? behind : o->chain.added;
@@ -22,7 +22,7 @@ void nl_out_request(nl_out *o, nl_wreq *r, int err)
     o->last_request = r;
 }
 
-/* The requests for bytes that are gone, taken out of the ring: a list. */
+/* The requests that are ripe: all bytes before them were taken. Out of the ring: a list. */
 static nl_wreq *take_ripe(nl_out *o)
 {
     nl_wreq *end = o->last_request;
@@ -57,19 +57,19 @@ static void post(nl_wreq *list)
     }
 }
 
-void nl_out_tell_ripe(nl_out *o)
+void nl_out_post_ripe_locked(nl_out *o)
 {
     nl_wreq *ripe;
-    while (!o->telling && (ripe = take_ripe(o))) {
-        o->telling = true;
+    while (!o->posting && (ripe = take_ripe(o))) {
+        o->posting = true;
         nl_spin_unlock(&o->lock);
         post(ripe);
         nl_spin_lock(&o->lock);
-        o->telling = false;
+        o->posting = false;
     }
 }
 
-void nl_out_drop(nl_out *o, int err, nl_segment **done)
+void nl_out_drop_locked(nl_out *o, int err, nl_segment **done)
 {
     nl_wreq *r = o->last_request;
     if (r) {

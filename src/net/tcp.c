@@ -250,7 +250,7 @@ static void keep_peer(nl_tcp *s, const nl_addr *a)
 static void learn_peer(nl_tcp *s)
 {
     nl_addr a;
-    if (nl_sock_remote(s->fd, &a) == 0) { /* else it is gone again */
+    if (nl_sock_remote(s->fd, &a) == 0) { /* else the connection has ended meanwhile */
         keep_peer(s, &a);
     }
 }

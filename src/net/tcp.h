@@ -84,8 +84,8 @@ bool nl_tcp_is_listener(const nl_tcp *s);
 
 /*
  * Next piece of input: one frame's payload, or without framing all that has arrived (≥ 1 byte). 1:
- * *data, *len are valid until the next one asks for input on this worker or the end of the turn,
- * whichever is first, also if the socket is closed; the caller copies. NL_AGAIN: nothing yet, ready
+ * *data, *len are valid until a socket is asked for input on this worker next, and at most to the
+ * end of the turn, also if the socket is closed; the caller copies. NL_AGAIN: nothing yet, ready
  * will be called. -NL_EEOF, -NL_ETCPREADOVERFLOW, -ECONNRESET…: sticky.
  */
 int nl_tcp_read(nl_tcp *s, const unsigned char **data, uint32_t *len);
@@ -116,7 +116,7 @@ void nl_tcp_set_write_queue_max(nl_tcp *s, uint64_t bytes);
  */
 int nl_tcp_write(nl_tcp *s, const void *p, size_t n, const nl_buf *buf, nl_wreq *req);
 /*
- * The same by id from any context.  -NL_ETCPSCLOSED for an id that is gone or no connection,
+ * The same by id from any context.  -NL_ETCPSCLOSED for an id of no open connection,
  * -NL_ETCPNOWSHARED if caller is not the owner and the socket is not write-shared.
  */
 int nl_tcp_write_shared(uint64_t id, uint64_t caller, const void *p, size_t n, const nl_buf *buf,
@@ -138,7 +138,7 @@ nl_tcp *nl_tcp_own(uint64_t id, uint64_t owner, const nl_tcp_ops *ops);
 
 int nl_tcp_nodelay(nl_tcp *s, bool on);
 int nl_tcp_local(nl_tcp *s, nl_addr *out);
-/* Also when the connection is gone; of a connect under way: where it goes. */
+/* Also when the connection has ended; of a connect under way: where it goes. */
 int nl_tcp_remote(nl_tcp *s, nl_addr *out);
 
 /*

@@ -93,7 +93,7 @@ struct nl_tcp {
     union {
         unsigned char here[NL_TCP_PEER_HERE];
         unsigned char *apart; /* a longer one: peer_len bytes of the pool */
-    } peer;                   /* the other end's address, kept for when the connection is gone */
+    } peer;                   /* the other end's address, kept for when the connection has ended */
     uint8_t peer_len;         /* of the whole address; 0: not known */
 };
 
@@ -181,7 +181,7 @@ enum {
  * nl_segments_free, once the lock is given up.
  */
 int nl_tcp_send_locked(nl_tcp *s, nl_segment **done);
-/* Writes, unless somebody does or the reactor has the rest. Lock held, returned without. */
+/* Writes, unless another thread does or the reactor has the rest. Lock held, returned without. */
 void nl_tcp_flush_unlocks(nl_tcp *s);
 /* Puts s on the calling worker's list. */
 void nl_tcp_dirty_locked(nl_tcp *s);

@@ -31,7 +31,7 @@
 
 /* --- The window ---------------------------------------------------------------------------- */
 
-/* Moves the window of whoever has the scratch into a block of its own. */
+/* Moves the window that stands in the scratch into a block of its own. */
 static void vacate_scratch(nl_tcp_worker *w)
 {
     nl_tcp *s = w->reader;

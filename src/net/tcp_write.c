@@ -5,8 +5,8 @@
  * hook, after the message or the dispatch, sends what has come together. At any time at most one
  * thread sends: the one that has set `flushing`.
  *
- * When the kernel takes no more, the rest waits for the reactor's WRITE edge, which resumes on
- * whichever worker harvests it; the owner sleeps on. No edge is lost between the kernel's "no more"
+ * When the kernel takes no more, the rest waits for the reactor's WRITE edge, which resumes on the
+ * worker that gets the event; the owner sleeps on. No edge is lost between the kernel's "no more"
  * and the setting of `blocked`: the io hook that finds `flushing` sets `again` instead, and the
  * flusher, which clears it before it calls the kernel, looks at it in the very step (under the
  * lock) in which it would stop. Arming happens inside flushing too, so that the descriptor is still
@@ -45,8 +45,8 @@ static int broken_locked(nl_tcp *s, int err, nl_segment **done)
 {
     nl_out *o = &s->out;
     o->err = (uint16_t)-err;
-    nl_out_drop(o, -err, done);
-    nl_out_tell(o);
+    nl_out_drop_locked(o, -err, done);
+    nl_out_post_locked(o);
     nl_spin_unlock(&o->lock);
     nl_tcp_signal(s, NL_TCP_READ | NL_TCP_HUP); /* a reader finds out in its own way */
     nl_spin_lock(&o->lock);
@@ -73,10 +73,10 @@ int nl_tcp_send_locked(nl_tcp *s, nl_segment **done)
             return r == NL_AGAIN ? NL_FLUSH_FULL : broken_locked(s, (int)r, done);
         }
         sent += (size_t)r;
-        nl_out_advance(o, (size_t)r, done);
-        nl_out_tell(o);
+        nl_out_advance_locked(o, (size_t)r, done);
+        nl_out_post_locked(o);
         /*
-         * A short count means "full" as NL_AGAIN does: the kernel has noted that somebody waits for
+         * A short count means "full" as NL_AGAIN does: the kernel has noted that a thread waits for
          * room (a second call would only hear so once more), and reports when there is some.
          */
         if ((size_t)r < asked) {
@@ -163,7 +163,7 @@ void nl_tcp_flush_dirty(nl_tcp_worker *w)
         nl_out *o = &s->out;
         nl_spin_lock(&o->lock);
         o->dirty = false;
-        if (o->done) {
+        if (o->fd_closed) {
             nl_spin_unlock(&o->lock);
             nl_tcp_unref(s); /* finish() has counted it */
         } else if (o->shut) {
@@ -239,11 +239,11 @@ static nl_noinline void appended_unlocks(nl_tcp *s, nl_wreq *req)
 {
     nl_out *o = &s->out;
     if (req) {
-        nl_out_request(o, req, 0);
+        nl_out_request_locked(o, req, 0);
     }
     uint64_t queued = nl_chain_queued(&o->chain);
     if (o->flushing || o->blocked || queued == 0) {
-        nl_out_tell(o);           /* of an empty write, if nothing before it is waiting */
+        nl_out_post_locked(o);    /* of an empty write, if nothing before it is waiting */
         nl_spin_unlock(&o->lock); /* it leaves with what is under way */
     } else if (queued < CORK_MAX) {
         nl_tcp_dirty_locked(s);
@@ -368,8 +368,8 @@ bool nl_tcp_refuse(uint64_t id, nl_wreq *req, int err)
     nl_spin_lock(&s->out.lock);
     bool by_socket = req->ctx != s->owner || !s->out.shut;
     if (by_socket) {
-        nl_out_request(&s->out, req, -err);
-        nl_out_tell(&s->out);
+        nl_out_request_locked(&s->out, req, -err);
+        nl_out_post_locked(&s->out);
     }
     nl_spin_unlock(&s->out.lock);
     return by_socket;

@@ -24,11 +24,17 @@ def ends_in_reset(peer):
 
 def test_cut_by_time(h):
     """tcp.close.cut: where the time for closing is over the stream ends in a reset, not as if it were whole"""
-    process = h.start(SERVER + "local _, s = tcp.accept(l) tcp.write(s, ('x'):rep(40000000))")
-    peer = h.connect(process.port())
+    process = h.start(SERVER + """
+        local _, s
+        _, s = tcp.accept(l) tcp.write(s, ("x"):rep(40000000)) tcp.close(s)
+        _, s = tcp.accept(l) tcp.write(s, ("x"):rep(40000000))
+        context.destroy()""")
+    port = process.port()
+    peers = [h.connect(port), h.connect(port)]
     process.finish(0)
-    n, reset = ends_in_reset(peer)
-    assert n < 40000000 and reset, (n, reset)
+    for peer in peers:
+        n, reset = ends_in_reset(peer)
+        assert n < 40000000 and reset, (n, reset)
 
 
 def test_cut_by_exit(h):

@@ -51,8 +51,8 @@ static void ask(asker *a, size_t n, int refused)
     if (!refused) {
         fresh = nl_chain_put_fresh(&out.chain, NULL, 0, bytes, n, fresh);
     }
-    nl_out_request(&out, &a->req, refused);
-    nl_out_tell(&out);
+    nl_out_request_locked(&out, &a->req, refused);
+    nl_out_post_locked(&out);
     nl_spin_unlock(&out.lock);
     nl_segments_free(fresh);
 }
@@ -61,8 +61,8 @@ static void take(size_t n)
 {
     nl_segment *done = NULL;
     nl_spin_lock(&out.lock);
-    nl_out_advance(&out, n, &done);
-    nl_out_tell(&out);
+    nl_out_advance_locked(&out, n, &done);
+    nl_out_post_locked(&out);
     nl_spin_unlock(&out.lock);
     nl_segments_free(done);
 }
@@ -71,8 +71,8 @@ static void drop_all(int err)
 {
     nl_segment *done = NULL;
     nl_spin_lock(&out.lock);
-    nl_out_drop(&out, err, &done);
-    nl_out_tell(&out);
+    nl_out_drop_locked(&out, err, &done);
+    nl_out_post_locked(&out);
     nl_spin_unlock(&out.lock);
     nl_segments_free(done);
 }
