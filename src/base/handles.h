@@ -1,12 +1,14 @@
 /*
- * handles.h - a table of index + generation for one thread: an id names a thing as long as it is there, and never another.
+ * handles.h - a table of index + generation for one thread: an id names a thing as long as it is
+ * there, and never another.
  *
- * Purpose: ids for scripts, exact in a double, whose look-up is two loads.  slots.h is the table for many threads.
+ * Purpose: ids for scripts, exact in a double, whose look-up is two loads.  slots.h is the table
+ * for many threads.
  * Threads: one at a time.
  * Ownership: the table owns its memory only; nl_handles_fini frees it.
  *
- * An id is generation << 24 | index.  The place used last is used again first.  A place whose generations are used up
- * stays empty.
+ * An id is generation << 24 | index.  The place used last is used again first.  A place whose
+ * generations are used up stays empty.
  */
 #ifndef NL_HANDLES_H
 #define NL_HANDLES_H

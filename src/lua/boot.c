@@ -8,14 +8,14 @@
 #include "base/alloc.h"
 #include "base/err.h"
 #include "lua/load/libs.h"
-#include "lua/load/require.h"
+#include "lua/load/paths.h"
 
 static const nl_lua_options *options;
 
 void nl_boot_set_options(const nl_lua_options *o)
 {
     options = o;
-    nl_package_set_environment(!o->no_environment);
+    nl_paths_set_environment(!o->no_environment);
 }
 
 const char *nl_boot_script(void)
@@ -27,8 +27,8 @@ const char *nl_boot_script(void)
 /* ------------------------------------------------------------------ parts */
 
 /*
- * The main function where more runs than a script: each part in turn, then the script, then the prompt.  A part is
- * {function, argument}.
+ * The main function where more runs than a script: each part in turn, then the script, then the
+ * prompt.  A part is {function, argument}.
  */
 static const char sequence[] = "local parts, script, prompt = ...\n"
                                "return function(...)\n"
@@ -53,7 +53,10 @@ static void add_require(lua_State *L, const char *name)
     lua_rawseti(L, -2, (int)lua_objlen(L, -2) + 1);
 }
 
-/* The same: adds the function of a chunk, which is released, if there was no error.  Else the message is on top. */
+/*
+ * The same: adds the function of a chunk, which is released, if there was no error.  Else the
+ * message is on top.
+ */
 static int add_chunk(lua_State *L, nl_chunk *c, int err)
 {
     if (err) {
@@ -121,7 +124,10 @@ static int push_parts(lua_State *L)
     return err;
 }
 
-/* With the script's function or nil, the prompt's or nil, and the parts on top: replaces them by the main function. */
+/*
+ * With the script's function or nil, the prompt's or nil, and the parts on top: replaces them by
+ * the main function.
+ */
 static void push_sequence(lua_State *L)
 {
     if (lua_objlen(L, -1) == 0 && lua_isnil(L, -2)) {

@@ -1,7 +1,8 @@
 /*
  * boot.h - what runs as a context's main chunk.
  *
- * Purpose: the command line's script and what stands before it; in every context the modules of --each.
+ * Purpose: the command line's script and what stands before it; in every context the modules of
+ * --each.
  * Threads: any, in a context's turn; nl_boot_set_options before the first context.
  * Ownership: the options are main's, and stay until the process ends.
  */
@@ -16,7 +17,7 @@
 typedef struct nl_lua_options {
     int argc; /* the process's own arguments */
     char **argv;
-    int script_index; /* of the script's name in argv ("-" = standard input), or of -b; argc: none */
+    int script_index; /* in argv, of the script ("-": standard input) or of -b; argc: none */
     char **chunks;    /* -e and -l in order: 'e' or 'l' is the first character */
     int nchunks;
     char **jit; /* -j and -O options, first character 'j' or 'O' */
@@ -32,7 +33,10 @@ void nl_boot_set_options(const nl_lua_options *o);
 /* The script's path; NULL: there is none. */
 const char *nl_boot_script(void);
 
-/* Of the first context: pushes its main function, and sets arg.  0, or an error with the message on top.  May raise. */
+/*
+ * Of the first context: pushes its main function, and sets arg.  0, or an error with the message on
+ * top.  May raise.
+ */
 int nl_boot_push_first(lua_State *L);
 /* Pushes the script's arguments; how many. */
 int nl_boot_push_arguments(lua_State *L);

@@ -11,7 +11,7 @@
 #include "lua/api/modules.h"
 #include "lua/load/jit_lib.h"
 #include "lua/load/libs.h"
-#include "lua/load/require.h"
+#include "lua/load/paths.h"
 #include "lua/msg/bufobj.h"
 #include "lua/msg/inbox.h"
 #include "lua/run/interrupt.h"
@@ -81,8 +81,8 @@ static void log_top(const char *who, lua_State *L)
 static int open_state(nl_lctx *lc)
 {
     int err = nl_state_open(&lc->vm, prepare_state);
-    if (!err && !lc->first &&
-        nl_jit_lib_apply_options(lc->vm.L) != 0) { /* the first one's failure is nl_lua_start's to tell */
+    /* The first one's failure is nl_lua_start's to tell. */
+    if (!err && !lc->first && nl_jit_lib_apply_options(lc->vm.L) != 0) {
         log_top(lc->name, lc->vm.L);
         lua_settop(lc->vm.L, 0);
     }
@@ -247,7 +247,7 @@ static int create(uint64_t *handle, lua_State *L, nl_lctx *parent, const char *f
         lc->boot->chunk = chunk;
         lc->boot->args = args;
         for (int i = 0; i < NL_PATHS; i++) {
-            lc->paths[i] = nl_package_path_copy(L, i);
+            lc->paths[i] = nl_path_copy(L, i);
         }
         err = nl_ctx_start(&lc->ctx);
         if (!err) {

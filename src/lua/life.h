@@ -1,8 +1,8 @@
 /*
  * life.h - contexts that run Lua: the first one, and the end of what this layer keeps.
  *
- * Purpose: the top of src/lua.  It makes contexts, runs their main chunks and ends them, and hands the rooms below
- *          what they ask of those above.
+ * Purpose: the top of src/lua.  It makes contexts, runs their main chunks and ends them, and hands
+ *          the rooms below what they ask of those above.
  * Threads: the main thread, before and after nl_sched_run.
  * Ownership: the options are main's, and stay until the process ends.
  */

@@ -260,8 +260,8 @@ static int context_stats(lua_State *L)
     }
     double figures[FIGURES];
     read_figures(figures, (nl_lctx *)c);
-    if (!lc->vm.heap) {
-        figures[LUA_BYTES] = figures[HELD] = lua_gc(L, LUA_GCCOUNT, 0) * 1024.0; /* LuaJIT's own allocator */
+    if (!lc->vm.heap) { /* LuaJIT's own allocator */
+        figures[LUA_BYTES] = figures[HELD] = lua_gc(L, LUA_GCCOUNT, 0) * 1024.0;
     }
     lua_createtable(L, 0, FIGURES);
     for (int i = 0; i < FIGURES; i++) {
@@ -335,7 +335,7 @@ static const struct field {
     void (*push)(lua_State *L);
 } fields[] = {
     {"self", push_self}, {"parent", push_parent}, {"name", push_own_name},
-    {"ncpu", push_ncpu}, {"winos", push_winos},   {"errno", push_errno}, /* last, see luaopen_nl_context */
+    {"ncpu", push_ncpu}, {"winos", push_winos},   {"errno", push_errno}, /* last: lazy_field */
 };
 #define EARLY_FIELDS (nl_countof(fields) - 1)
 

@@ -66,7 +66,10 @@ void nl_jit_lib_open(lua_State *L)
     }
 }
 
-/* The compiler needs luaopen_jit; if no text has named the library, the script does not get to see it. */
+/*
+ * The compiler needs luaopen_jit; if no text has named the library, the script does not get to see
+ * it.
+ */
 int nl_jit_lib_open_hidden(lua_State *L)
 {
     nl_lctx *lc = nl_lctx_of(L);
@@ -94,7 +97,10 @@ void nl_jit_lib_set_options(char **o, int n)
     noptions = n;
 }
 
-/* -O3, -Ohotloop=10,-fold: jit.opt.start("3") … with each piece; -Jv=file: require("jit.v").start("file"). */
+/*
+ * -O3, -Ohotloop=10,-fold: jit.opt.start("3") … with each piece; -Jv=file:
+ * require("jit.v").start("file").
+ */
 static void call_with_pieces(lua_State *L, const char *s)
 {
     int n = 0;

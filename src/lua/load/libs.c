@@ -209,7 +209,10 @@ static void preload_ffi(lua_State *L)
     lua_pop(L, 1);
 }
 
-/* luaopen_package sets a global require of its own, and the path that a script may have changed in the stub. */
+/*
+ * luaopen_package sets a global require of its own, and the path that a script may have changed in
+ * the stub.
+ */
 static void open_package(lua_State *L)
 {
     nl_libs_open(L, NL_LIB_REQUIRE);

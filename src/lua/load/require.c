@@ -1,4 +1,4 @@
-/* require.c - where modules are looked for, loaders on the bytecode cache, require itself; see require.h */
+/* require.c - loaders on the bytecode cache, require and dofile; see require.h */
 #include "lua/load/require.h"
 
 #include <lauxlib.h>
@@ -10,135 +10,13 @@
 #include "base/alloc.h"
 #include "base/err.h"
 #include "lua/load/libs.h"
+#include "lua/load/paths.h"
 #include "lua/run/lctx.h"
 #include "lua/vm/chunk.h"
 
-/* ------------------------------------------------------------------ paths */
-
-#ifdef _WIN32
-#define DIRSEP "\\"
-#define PATH_DEFAULT ".\\?.lua;!\\lua\\?.lua;!\\lua\\?\\init.lua"
-#define CPATH_DEFAULT ".\\?.dll;!\\?.dll"
-#define ROCKS_PATH ""
-#define ROCKS_CPATH ""
-#else
-#define DIRSEP "/"
-#define PATH_DEFAULT                                                                                         \
-    "./?.lua;/usr/local/share/lua/5.1/?.lua;/usr/local/share/lua/5.1/?/init.lua;"                            \
-    "/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua"
-#if defined(__linux__) && defined(__x86_64__)
-#define MULTIARCH ";/usr/lib/x86_64-linux-gnu/lua/5.1/?.so"
-#elif defined(__linux__) && defined(__aarch64__)
-#define MULTIARCH ";/usr/lib/aarch64-linux-gnu/lua/5.1/?.so"
-#else
-#define MULTIARCH ""
-#endif
-#define CPATH_DEFAULT                                                                                        \
-    "./?.so;/usr/local/lib/lua/5.1/?.so" MULTIARCH ";/usr/lib/lua/5.1/?.so;/usr/local/lib/lua/5.1/"          \
-    "loadall.so"
-/* LuaRocks' tree of the user, below $HOME. */
-#define ROCKS_PATH ";%s/.luarocks/share/lua/5.1/?.lua;%s/.luarocks/share/lua/5.1/?/init.lua"
-#define ROCKS_CPATH ";%s/.luarocks/lib/lua/5.1/?.so"
-#endif
-
-/* The two paths of package, and what they are at the start. */
-static const struct path {
-    const char *field, *env51, *env, *standard, *rocks;
-} paths[] = {
-    {"path", "LUA_PATH_5_1", "LUA_PATH", PATH_DEFAULT, ROCKS_PATH},
-    {"cpath", "LUA_CPATH_5_1", "LUA_CPATH", CPATH_DEFAULT, ROCKS_CPATH},
-};
-enum { PATH, CPATH };
-_Static_assert(nl_countof(paths) == NL_PATHS, "a context keeps those it has inherited");
-
-static bool use_environment = true;
-
-void nl_package_set_environment(bool use)
-{
-    use_environment = use;
-}
-
-/* Pushes what an environment variable says, with the default path where it has ";;", or the default path. */
-static void push_environment_path(lua_State *L, const struct path *p)
-{
-    const char *home = getenv("HOME");
-    lua_pushstring(L, p->standard);
-    if (home && *p->rocks) {
-        lua_pushfstring(L, p->rocks, home, home);
-        lua_concat(L, 2);
-    }
-    const char *s = use_environment ? getenv(p->env51) : NULL;
-    s = s || !use_environment ? s : getenv(p->env);
-    if (s) {
-        luaL_gsub(L, s, ";;", ";\1;");
-        luaL_gsub(L, lua_tostring(L, -1), "\1", lua_tostring(L, -2));
-        lua_replace(L, -3);
-        lua_pop(L, 1);
-    }
-}
-
-/* What a path is in the first context, the same for all the time. */
-static const char *first_path(lua_State *L, int which)
-{
-    static _Atomic(char *) kept[NL_PATHS];
-    /* Acquire: with what the release below has stored. */
-    char *path = atomic_load_explicit(&kept[which], memory_order_acquire);
-    if (nl_likely(path != NULL)) {
-        return path;
-    }
-    push_environment_path(L, &paths[which]);
-    char *mine = nl_strdup(lua_tostring(L, -1));
-    lua_pop(L, 1);
-    if (atomic_compare_exchange_strong_explicit(&kept[which], &path, mine, memory_order_release,
-                                                memory_order_acquire)) {
-        return mine;
-    }
-    nl_free(mine);
-    return path;
-}
-
-/* Pushes what a path is when the context begins: its creator's. */
-static void push_path(lua_State *L, int which)
-{
-    const char *inherited = nl_lctx_of(L)->paths[which];
-    lua_pushstring(L, inherited ? inherited : first_path(L, which));
-}
-
-/* Pushes what a path is now, or nil. */
-static void push_current_path(lua_State *L, int which)
-{
-    const nl_lctx *lc = nl_lctx_of(L);
-    if (lc->libs.open & NL_LIB_PACKAGE) {
-        luaL_findtable(L, LUA_REGISTRYINDEX, "_LOADED", 16);
-        lua_pushliteral(L, LUA_LOADLIBNAME);
-        lua_rawget(L, -2);
-        lua_remove(L, -2);
-    } else if ((lc->libs.stubs & NL_LIB_PACKAGE) && which == PATH) {
-        lua_pushliteral(L, LUA_LOADLIBNAME);
-        lua_rawget(L, LUA_GLOBALSINDEX);
-    } else {
-        push_path(L, which);
-        return;
-    }
-    if (lua_istable(L, -1)) {
-        lua_pushstring(L, paths[which].field);
-        lua_rawget(L, -2);
-        lua_remove(L, -2);
-    }
-}
-
-char *nl_package_path_copy(lua_State *L, int which)
-{
-    push_current_path(L, which);
-    const char *path = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
-    char *copy = path && strcmp(path, first_path(L, which)) != 0 ? nl_strdup(path) : NULL;
-    lua_pop(L, 1);
-    return copy;
-}
-
 void nl_package_stub(lua_State *L)
 {
-    push_path(L, PATH);
+    nl_path_push(L, NL_PATH);
     lua_setfield(L, -2, "path");
 }
 
@@ -154,12 +32,12 @@ static bool readable(const char *path)
 }
 
 /*
- * Pushes the first file that a path's templates name for a module, or what was tried; true if found.  *c: its chunk if
- * that is cached, else NULL.
+ * Pushes the first file that a path's templates name for a module, or what was tried; true if
+ * found.  *c: its chunk if that is cached, else NULL.
  */
 static bool search(lua_State *L, const char *name, const char *path, nl_chunk **c)
 {
-    name = luaL_gsub(L, name, ".", DIRSEP);
+    name = luaL_gsub(L, name, ".", NL_DIRSEP);
     lua_pushliteral(L, ""); /* the message */
     while (*path) {
         size_t n = strcspn(path, ";");
@@ -180,7 +58,10 @@ static bool search(lua_State *L, const char *name, const char *path, nl_chunk **
     return false;
 }
 
-/* Pushes the function of a module's file, whose name is on top, and its chunk c (the reference is used up), or NULL. */
+/*
+ * Pushes the function of a module's file, whose name is on top, and its chunk c (the reference is
+ * used up), or NULL.
+ */
 static int load_module(lua_State *L, const char *name, nl_chunk *c)
 {
     const char *file = lua_tostring(L, -1);
@@ -210,7 +91,10 @@ static int loader_lua(lua_State *L)
     return search(L, name, path, &c) ? load_module(L, name, c) : 1;
 }
 
-/* package.loaders[3] and [4]; upvalue 1 is the stock one.  What a module in C will look for is not known. */
+/*
+ * package.loaders[3] and [4]; upvalue 1 is the stock one.  What a module in C will look for is not
+ * known.
+ */
 static int loader_c(lua_State *L)
 {
     lua_settop(L, 1);
@@ -230,7 +114,10 @@ static int opened(lua_State *L)
     return 1;
 }
 
-/* A library that is not open since no text names it: opens it and pushes its loader; false if name is none. */
+/*
+ * A library that is not open since no text names it: opens it and pushes its loader; false if name
+ * is none.
+ */
 static bool open_library(lua_State *L, const char *name)
 {
     char top[16] = ""; /* "table.new" comes with `table` */
@@ -255,7 +142,10 @@ static bool open_library(lua_State *L, const char *name)
     return !lua_isnil(L, -1);
 }
 
-/* Pushes the chunk of a module that comes with LuaJIT and lies in the program; false if name is none. */
+/*
+ * Pushes the chunk of a module that comes with LuaJIT and lies in the program; false if name is
+ * none.
+ */
 static bool load_embedded(lua_State *L, const char *name)
 {
     nl_chunk *c = strncmp(name, "jit.", 4) == 0 ? nl_chunk_embedded(L, name) : NULL;
@@ -268,8 +158,9 @@ static bool load_embedded(lua_State *L, const char *name)
 }
 
 /*
- * While `package` is not open, no text has named its loaders or its preload.  So what they would do is known, but for modules in C:
- * pushes a module's chunk without opening it.  False: the loaders are to be asked.
+ * While `package` is not open, no text has named its loaders or its preload.  So what they would do
+ * is known, but for modules in C: pushes a module's chunk without opening it.  False: the loaders
+ * are to be asked.
  */
 static bool find_plainly(lua_State *L, const char *name)
 {
@@ -280,13 +171,15 @@ static bool find_plainly(lua_State *L, const char *name)
     if (open_library(L, name) || load_embedded(L, name)) {
         return true;
     }
-    push_current_path(L, PATH);
+    nl_path_push_current(L, NL_PATH);
     const char *path = lua_tostring(L, -1);
     nl_chunk *c;
     return path && search(L, name, path, &c) && load_module(L, name, c);
 }
 
-/* package.loaders[1]: package.preload, and the modules that come with LuaJIT and lie in the program */
+/*
+ * package.loaders[1]: package.preload, and the modules that come with LuaJIT and lie in the program
+ */
 static int loader_preload(lua_State *L)
 {
     const char *name = luaL_checkstring(L, 1);
@@ -325,9 +218,9 @@ static void replace_loaders(lua_State *L, int package)
 void nl_package_open(lua_State *L)
 {
     int package = lua_gettop(L);
-    push_path(L, PATH);
+    nl_path_push(L, NL_PATH);
     lua_setfield(L, package, "path");
-    push_path(L, CPATH);
+    nl_path_push(L, NL_CPATH);
     lua_setfield(L, package, "cpath");
     replace_loaders(L, package);
 }
@@ -354,9 +247,13 @@ static const char glue[] = "local begin, finish, chunk = ...\n"
 
 static const char
     loading; /* its address stands in package.loaded while a chunk runs, and after it has failed */
-#define LOADING                                                                                              \
-    "nl_loading" /* registry: by module name, {coroutine that runs its chunk, its root, whether it is that root's own} */
-#define WAITING "nl_waiting" /* registry: by root, the name of the module it waits for */
+/*
+ * In the registry: by module name, {the coroutine that runs its chunk, its root, whether it is that
+ * root's own}.
+ */
+#define LOADING "nl_loading"
+/* In the registry: by root, the name of the module it waits for. */
+#define WAITING "nl_waiting"
 
 /* Raises with the position of who called require: that function calls ours. */
 static int raise(lua_State *L)
@@ -414,7 +311,10 @@ static loader loader_of(lua_State *L, const char *name)
     return l;
 }
 
-/* Notes that the running root waits for the module; with NULL, that it is back: a root that waits asks again before all else. */
+/*
+ * Notes that the running root waits for the module; with NULL, that it is back: a root that waits
+ * asks again before all else.
+ */
 static void note_wait(lua_State *L, nl_lctx *lc, const char *name)
 {
     lua_getfield(L, LUA_REGISTRYINDEX, WAITING);
@@ -435,7 +335,10 @@ static void note_wait(lua_State *L, nl_lctx *lc, const char *name)
     lua_pop(L, 1);
 }
 
-/* Whether the running root would wait for itself: who loads the module waits for one that … the running root loads. */
+/*
+ * Whether the running root would wait for itself: who loads the module waits for one that … the
+ * running root loads.
+ */
 static bool in_circle(lua_State *L, nl_lctx *lc, nl_co *root)
 {
     int top = lua_gettop(L);
@@ -450,7 +353,10 @@ static bool in_circle(lua_State *L, nl_lctx *lc, nl_co *root)
     return root != NULL;
 }
 
-/* A root that a plain yield has suspended is given up (nl_co_run): nobody will go on with its chunk. */
+/*
+ * A root that a plain yield has suspended is given up (nl_co_run): nobody will go on with its
+ * chunk.
+ */
 static bool given_up(nl_lctx *lc, const loader *l)
 {
     bool found = !l->own;
@@ -460,7 +366,10 @@ static bool given_up(nl_lctx *lc, const loader *l)
     return !found;
 }
 
-/* The module's chunk has begun and not ended: by another root that is at it still?  Then waits a little. */
+/*
+ * The module's chunk has begun and not ended: by another root that is at it still?  Then waits a
+ * little.
+ */
 static int wait_for(lua_State *L, const char *name)
 {
     nl_lctx *lc = nl_lctx_of(L);

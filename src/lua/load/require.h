@@ -1,8 +1,8 @@
 /*
- * require.h - require and dofile of the runtime, and where they look.
+ * require.h - require and dofile of the runtime.
  *
- * Purpose: they have the stock meaning, and let a module block at its top level, which a C function that calls it could
- *   not.
+ * Purpose: they have the stock meaning, and let a module block at its top level, which a C function
+ *   that calls it could not.
  * Threads: the one that runs the state.
  * Ownership: none.
  */
@@ -10,17 +10,15 @@
 #define NL_REQUIRE_H
 
 #include <lua.h>
-#include <stdbool.h>
 
 /* Sets the globals require and dofile. */
 void nl_require_open(lua_State *L);
-/* The library `package`, on top of the stack, as luaopen_package has made it: gets our paths and loaders. */
+/*
+ * The library `package`, on top of the stack, as luaopen_package has made it: gets our paths and
+ * loaders.
+ */
 void nl_package_open(lua_State *L);
 /* The stub of `package`, on top of the stack, gets what most who name it are after: its path. */
 void nl_package_stub(lua_State *L);
-/* Whether LUA_PATH and LUA_CPATH count; before the first state. */
-void nl_package_set_environment(bool use);
-/* What package.path (0) or package.cpath (1) is now, for a context that is created; NULL: what it was in the first. */
-char *nl_package_path_copy(lua_State *L, int which);
 
 #endif

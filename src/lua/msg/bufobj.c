@@ -8,7 +8,10 @@
 /* --- the collector ----------------------------------------------------------------- */
 
 #define DEBT_STEP (256u << 10)
-/* Blocks are collected after about this much of them has been made, or as much as the Lua heap is, if that is larger. */
+/*
+ * Blocks are collected after about this much of them has been made, or as much as the Lua heap is,
+ * if that is larger.
+ */
 #define DEBT_CYCLE_KB 4096
 
 void nl_bufobj_pay(lua_State *L, nl_lctx *lc)

@@ -1,8 +1,10 @@
 /*
- * inbox.h - messages between scripts: what the files of the module `context` share.
+ * inbox.h - messages between scripts.
  *
- * lib_context.c (the module), send.c (send, query, reply), recv.c (recv and
- * delivery), peer.c (other contexts, their ends, what happens at one's own end).
+ * Purpose: what send.c (send, query, reply), recv.c (recv and delivery) and peer.c (other contexts,
+ *   their ends, one's own end) share.
+ * Threads: the context's; nl_packet_refuse any.
+ * Ownership: a packet that has come in is the inbox's, until it is handed out.
  *
  * A message of a script is a nl_packet.  Its nl_msg_ops say what it is: a send, a query, a reply,
  * the news that there will be no reply.
@@ -11,7 +13,8 @@
  * keeps a nl_peer, and has told that context so, once (watching).  At its end a context sends
  * an nl_peer_ended to all who have told it; that ends what they have pending on it.  Whether a
  * context has ended is never decided by looking the handle up: messages it sent before may still
- * stand in the mailbox.  Who finds it gone posts the nl_peer_ended to himself, behind them.
+ * stand in the mailbox.  A context that finds it gone posts the nl_peer_ended to itself, behind
+ * them.
  */
 #ifndef NL_INBOX_H
 #define NL_INBOX_H
@@ -53,9 +56,15 @@ typedef struct nl_inbox {
 void nl_inbox_init(nl_lctx *lc);
 /* The context has ended, its state is closed: answers what it has not answered. */
 void nl_inbox_end(nl_lctx *lc, const nl_reason *reason);
-/* Tells all contexts that c was told to end and does not (nl_ctx_ops.given_up): what they wait for from it is over. */
+/*
+ * Tells all contexts that c was told to end and does not (nl_ctx_ops.given_up): what they wait for
+ * from it is over.
+ */
 void nl_inbox_given_up(nl_ctx *c, const nl_reason *reason);
-/* Frees all that it keeps; the struct itself, which holds figures for other threads, goes with the context. */
+/*
+ * Frees all that it keeps; the struct itself, which holds figures for other threads, goes with the
+ * context.
+ */
 void nl_inbox_release(nl_lctx *lc);
 void nl_inbox_free(nl_lctx *lc);
 
@@ -101,8 +110,8 @@ void nl_deliver(nl_lctx *lc, nl_packet *m);
 /* --- arguments: peer.c ---------------------------------------------------------------- */
 
 /*
- * A handle or a name at index arg.  0 and *handle; NL_ENOCONTEXT for a name nobody bears or a number that
- * can be no handle; other types raise.
+ * A handle or a name at index arg.  0 and *handle; NL_ENOCONTEXT for a name nobody bears or a
+ * number that can be no handle; other types raise.
  */
 int nl_check_handle(lua_State *L, int arg, uint64_t *handle);
 static inline int nl_handle_arg(lua_State *L, int arg, uint64_t *handle)

@@ -1,9 +1,9 @@
 /*
  * pack.c - the serialiser; see pack.h, and pack_impl.h for the bytes
  *
- * What is here takes every kind of value, by the public API of Lua, and names what it refuses; most messages go the short
- * way of pack_plain.c instead.  Nothing called while packing raises: refusals come back as a result, the builder is
- * freed, and only then is the error raised.
+ * What is here takes every kind of value, by the public API of Lua, and names what it refuses; most
+ * messages go the short way of pack_plain.c instead.  Nothing called while packing raises: refusals
+ * come back as a result, the builder is freed, and only then is the error raised.
  */
 #include "lua/msg/pack.h"
 
@@ -34,7 +34,9 @@ typedef struct builder {
     nl_packed head; /* of the message to be */
     nl_seen seen;
     int depth;
-    /* Why it was refused: where, grown backwards from the end as the recursion returns, and what. */
+    /*
+     * Why it was refused: where, grown backwards from the end as the recursion returns, and what.
+     */
     char path[256];
     size_t path_at;
     bool cut; /* outer keys were left out of it */
@@ -330,7 +332,10 @@ nl_packet *nl_pack_any(lua_State *L, int first, int last, int argbase, nl_packet
             raise(&b, i - first + argbase);
         }
     }
-    /* Only now: what runs Lua to look at a cdata may run a hook or a finalizer of the script, and those may send. */
+    /*
+     * Only now: what runs Lua to look at a cdata may run a hook or a finalizer of the script, and
+     * those may send.
+     */
     nl_packet *m, *old = *spare;
     *spare = NULL;
     if (old && b.len <= old->body.cap) {
@@ -435,7 +440,8 @@ static void unpack_table(reader *r)
 {
     lua_State *L = r->L;
     uint32_t list = get32(r), pairs = get32(r);
-    if (nl_unlikely(!lua_checkstack(L, 4))) { /* the one place that is used here was reserved by the caller */
+    /* The one place that is used here was reserved by the caller. */
+    if (nl_unlikely(!lua_checkstack(L, 4))) {
         r->failed = true;
         lua_pushnil(L);
         return;

@@ -1,11 +1,14 @@
 /*
  * pack.h - values between states: what messages and context arguments carry.
  *
- * Packs stack values to bytes in one pass and unpacks them in another state.  nil, booleans,
- * numbers, cdata that are one number or bool, NULL as light userdata, strings, tables of these
- * (shared references stay shared), buffers (shared, not copied).  Cycles, nesting over NL_PACK_DEPTH and other types are
- * refused with a Lua error that names the path, starting with the argument's number:
- * "ETRANSTYPE: [2].on_hit is a function".
+ * Purpose: stack values become bytes in one pass, and values again in another state.
+ * Threads: the one that runs the state; a packet goes from thread to thread.
+ * Ownership: a packet holds references of the buffers in it; who has the packet frees it.
+ *
+ * Carried are nil, booleans, numbers, cdata that are one number or bool, NULL as light userdata,
+ * strings, tables of these (shared references stay shared), buffers (shared, not copied).  Cycles,
+ * nesting over NL_PACK_DEPTH and other types are refused with a Lua error that names the path,
+ * starting with the argument's number: "ETRANSTYPE: [2].on_hit is a function".
  *
  * Short packings live inside the message (no second allocation).
  */
@@ -31,8 +34,8 @@ enum {
 /* A packed list of values, at the end of whatever carries it. */
 typedef struct nl_packed {
     uint32_t len, cap; /* bytes used and there */
-    uint32_t
-        buf_last; /* where the last buffer's record stands, + 1; 0: none.  Records are chained backwards */
+    /* Where the last buffer's record stands, + 1; 0: none.  Records are chained backwards. */
+    uint32_t buf_last;
     uint16_t nvalues;
     uint8_t kind;                     /* NL_PACKED_* */
     _Alignas(8) unsigned char data[]; /* the sizes of this and of nl_packet end here */
@@ -54,15 +57,16 @@ _Static_assert(sizeof(nl_packet) == offsetof(nl_packet, body.data),
 #define NL_PACK_VALUES 7900
 
 /*
- * Packs the values first..last of L's stack (none if last < first) into a message; msg, from
- * and session are the caller's to fill.  *spare: NULL, or a message given up, which is taken: its block is used if it fits.
- * Raises for what cannot be carried, with the path, which starts with the argument's
- * number (argument first has number argbase); nothing leaks then, and *spare is still there.
+ * Packs the values first..last of L's stack (none if last < first) into a message; msg, from and
+ * session are the caller's to fill.  *spare: NULL, or a message given up, which is taken: its block
+ * is used if it fits.  Raises for what cannot be carried, with the path, which starts with the
+ * argument's number (argument first has number argbase); nothing leaks then, and *spare is still
+ * there.
  */
 nl_packet *nl_packet_pack(lua_State *L, int first, int last, int argbase, nl_packet **spare);
 /*
- * Pushes the values on L; returns how many.  The message stays.  Where L's stack cannot grow any more, what does not fit
- * is left out, and that is logged; raises for memory only.
+ * Pushes the values on L; returns how many.  The message stays.  Where L's stack cannot grow any
+ * more, what does not fit is left out, and that is logged; raises for memory only.
  */
 int nl_packet_unpack_any(lua_State *L, const nl_packet *m);
 static inline int nl_packet_unpack(lua_State *L, const nl_packet *m)

@@ -9,8 +9,8 @@ static const uint8_t size_of[] = {0, 8, 8, 4, 4, 2, 2, 1, 1, 4, 8, 1};
 static const char helper_key = 0;
 
 /*
- * Pushes a table made once per state: at 1 a function that tells the kind of a cdata, 0 for one that is not carried;
- * at 1 + kind the type of that kind.  Runs under pcall.
+ * Pushes a table made once per state: at 1 a function that tells the kind of a cdata, 0 for one
+ * that is not carried; at 1 + kind the type of that kind.  Runs under pcall.
  */
 static int make_helper(lua_State *L)
 {
@@ -50,7 +50,10 @@ static int push_helper(lua_State *L)
     return lua_pcall(L, 0, 1, 0);
 }
 
-/* ffi.typeof's values are cdata too, and ffi.istype takes them for what they are the type of.  The helper is on top. */
+/*
+ * ffi.typeof's values are cdata too, and ffi.istype takes them for what they are the type of.  The
+ * helper is on top.
+ */
 static bool is_ctype(lua_State *L, int idx)
 {
 #if NL_LUAJIT_INSIDE

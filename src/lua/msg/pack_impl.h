@@ -1,8 +1,13 @@
 /*
- * pack_impl.h - what pack.c and pack_plain.c share: the bytes of a message, and the tables met while packing.
+ * pack_impl.h - the inside of the serialiser.
  *
- * A value is a tag byte and what the tag says.  A table's list values, 1, 2, 3 … up to the first hole, stand without
- * keys; everything else is pairs.  Both counts stand in front, so the receiver makes the table in its final size.
+ * Purpose: what pack.c, pack_plain.c, pack_cdata.c and pack_seen.c share.
+ * Threads: the one that runs the state.
+ * Ownership: as pack.h says.
+ *
+ * A value is a tag byte and what the tag says.  A table's list values, 1, 2, 3 … up to the first
+ * hole, stand without keys; everything else is pairs.  Both counts stand in front, so the receiver
+ * makes the table in its final size.
  */
 #ifndef NL_PACK_IMPL_H
 #define NL_PACK_IMPL_H
@@ -37,7 +42,8 @@ _Static_assert(T_NUMBER == NL_PACK_NUMBER, "pack.h knows numbers");
 /* Gives a message's block up; it holds no buffers. */
 static inline void nl_packet_drop(nl_packet *m)
 {
-    nl_pool_free(m, DATA_AT + m->body.cap); /* a block over NL_POOL_MAX is malloc's, wherever it was made */
+    /* A block over NL_POOL_MAX is malloc's, wherever it was made. */
+    nl_pool_free(m, DATA_AT + m->body.cap);
 }
 
 /* --- the tables of a message, in the order in which they are met: pack_seen.c ------------- */
@@ -116,12 +122,15 @@ nl_packet *nl_pack_any(lua_State *L, int first, int last, int argbase, nl_packet
 #if NL_LUAJIT_INSIDE
 
 /*
- * pack_plain.c: the same for plain values; calls nl_pack_any if there are others, or something to refuse.  m is the block to
- * write to: *spare, or a new one, or NULL if that has still to be made.
+ * pack_plain.c: the same for plain values; calls nl_pack_any if there are others, or something to
+ * refuse.  m is the block to write to: *spare, or a new one, or NULL if that has still to be made.
  */
 nl_packet *nl_pack_plain(lua_State *L, int first, int last, int argbase, nl_packet **spare, nl_packet *m);
 
-/* Pushes the values of a plain message from p on, where n are left; returns how many it has.  There is room on the stack. */
+/*
+ * Pushes the values of a plain message from p on, where n are left; returns how many it has.  There
+ * is room on the stack.
+ */
 int nl_unpack_plain(lua_State *L, const nl_packet *m, const unsigned char *p, int n);
 
 #endif

@@ -1,11 +1,15 @@
 /*
- * pack_plain.c - the short way for most messages: nil, booleans, numbers, strings and tables of these; see pack_impl.h
+ * pack_plain.c - the short way for most messages; see pack_impl.h
  *
- * Tables are walked and filled as they lie in memory (lj.h), without the Lua stack.  That is sound because nothing here
- * runs Lua: packing allocates nothing in the state and so cannot raise, and unpacking lets the collector work only before it
- * begins.  So what is half made needs no anchor and no barrier; if memory runs out in the middle, it is garbage.
+ * It takes nil, booleans, numbers, strings and tables of these.
  *
- * All else, from buffers to whatever has to be refused and named, is pack.c's, which starts again from the first value.
+ * Tables are walked and filled as they lie in memory (lj.h), without the Lua stack.  That is sound
+ * because nothing here runs Lua: packing allocates nothing in the state and so cannot raise, and
+ * unpacking lets the collector work only before it begins.  So what is half made needs no anchor
+ * and no barrier; if memory runs out in the middle, it is garbage.
+ *
+ * All else, from buffers to whatever has to be refused and named, is pack.c's, which starts again
+ * from the first value.
  */
 #include <string.h>
 
@@ -29,7 +33,10 @@ typedef struct packer {
 /* A tag and what has a fixed size behind it. */
 #define ROOM 9
 
-/* Moves what is packed, up to p, to a larger block that has room for n bytes more.  The new p, or NULL. */
+/*
+ * Moves what is packed, up to p, to a larger block that has room for n bytes more.  The new p, or
+ * NULL.
+ */
 static __attribute__((noinline)) unsigned char *grow(packer *k, const unsigned char *p, size_t n)
 {
     size_t len = (size_t)(p - k->m->body.data), room = 2 * (len + n);
@@ -228,16 +235,20 @@ nl_packet *nl_pack_plain(lua_State *L, int first, int last, int argbase, nl_pack
 /* ------------------------------------------------------------------ unpacking */
 
 /*
- * The same strings come again and again, message by message, keys above all.  A state that gets tables keeps some of them,
- * each at a place that follows from its bytes, so that they need not be interned anew, which takes three times as long:
- * those that were keys, and values that were there already when they came.  They stand in a table, through which the
- * collector sees them.  A query and its reply with {id = 1, name = "abc", pos = {1, 2, 3}} take 5,900 instructions
- * with these strings kept, 6,700 without.
+ * The same strings come again and again, message by message, keys above all.  A state that gets
+ * tables keeps some of them, each at a place that follows from its bytes, so that they need not be
+ * interned anew, which takes three times as long: those that were keys, and values that were there
+ * already when they came.  They stand in a table, through which the collector sees them.  A query
+ * and its reply with {id = 1, name = "abc", pos = {1, 2, 3}} take 5,900 instructions with these
+ * strings kept, 6,700 without.
  */
 #define STRINGS 64
 #define STRING_MAX 32
 
-/* The table, if there is one: it is looked for each time, since a script with the debug library might take it away. */
+/*
+ * The table, if there is one: it is looked for each time, since a script with the debug library
+ * might take it away.
+ */
 static inline GCtab *strings_of(lua_State *L, const nl_lctx *lc)
 {
     const TValue *o = lj_tab_getint(tabV(registry(L)), lc->strings);
@@ -321,7 +332,8 @@ static inline TValue *place(lua_State *L, GCtab *t, const TValue *key)
     } else if (tvisnum(key)) {
         lua_Number v = numV(key);
         if (v >= INT32_MIN && v <= INT32_MAX && (lua_Number)(int32_t)v == v) {
-            return lj_tab_setint(L, t, (int32_t)v); /* it may have a place in the array part: 0, for one */
+            /* It may have a place in the array part: 0, for one. */
+            return lj_tab_setint(L, t, (int32_t)v);
         }
     }
     return lj_tab_newkey(L, t, key);
@@ -357,7 +369,10 @@ static const unsigned char *get_table(lua_State *L, GCtab *strings, const unsign
     return p;
 }
 
-/* Lets the collector take its steps for the memory that so many bytes of a message will fill, if it wants them. */
+/*
+ * Lets the collector take its steps for the memory that so many bytes of a message will fill, if it
+ * wants them.
+ */
 static void collect(lua_State *L, uint32_t bytes)
 {
     const GCState *gc = &G(L)->gc;

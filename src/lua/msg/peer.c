@@ -198,7 +198,10 @@ static void ended_run(nl_ctx *c, nl_msg *m)
     }
     nl_peer *p = nl_peer_find(lc->inbox, e->who);
     if (p) {
-        /* Out of the table first: what Lua asks of this handle from now on is asked of one that is gone. */
+        /*
+         * Out of the table first: what Lua asks of this handle from now on is asked of one that is
+         * gone.
+         */
         peer_remove(lc->inbox, p);
         lc->inbox->ended_peer = p;
         lc->in_fanout = true;
@@ -345,7 +348,10 @@ void nl_inbox_end(nl_lctx *lc, const nl_reason *reason)
     }
 }
 
-/* By the monitor's thread: who wants to know of lc's end may stand in its mailbox, which it does not read. */
+/*
+ * By the monitor's thread: who wants to know of lc's end may stand in its mailbox, which it does
+ * not read.
+ */
 static void tell_unending(nl_ctx *c, void *arg)
 {
     const nl_peer_ended *e = arg;

@@ -1,13 +1,15 @@
 /*
  * pending.h - messages that have come in and that nobody receives yet.
  *
- * Purpose: the oldest of all, or the oldest of one sender, in constant time, however many others stand before it.
+ * Purpose: the oldest of all, or the oldest of one sender, in constant time, however many others
+ * stand before it.
  * Threads: the context's.
  * Ownership: a packet belongs to the list from add to take or cut.
  *
- * The packets form one list, oldest first.  While one is in it nobody runs or drops it, so its msg.ops holds the one
- * before.  A search by sender walks the list; one that has to go far makes an index by sender first, which stays until
- * the list is empty.  So who takes messages as they come pays for no index.
+ * The packets form one list, oldest first.  While one is in it nobody runs or drops it, so its
+ * msg.ops holds the one before.  A search by sender walks the list; one that has to go far makes an
+ * index by sender first, which stays until the list is empty.  So who takes messages as they come
+ * pays for no index.
  */
 #ifndef NL_PENDING_H
 #define NL_PENDING_H

@@ -18,8 +18,8 @@ static void behind_first(lua_State *L, int n, int extra)
     2 /* where such a name stands until the message is unpacked, which may take the callback away */
 
 /*
- * true, data, sender, session, data2… for a coroutine; a callback gets the handle of its call, as it was given,
- * behind the session.
+ * true, data, sender, session, data2… for a coroutine; a callback gets the handle of its call, as
+ * it was given, behind the session.
  */
 static inline int push_message(lua_State *L, nl_lctx *lc, nl_packet *m, nl_wait *callback)
 {
@@ -61,7 +61,10 @@ static inline void hand_out(nl_lctx *lc, nl_wait *w, nl_packet *m)
     if (nl_unlikely(named)) {
         nl_ref_push(lc, co->L, w->fn + 1);
     }
-    /* Unpacking may run a finalizer of the script, and that may take the callback away: its memory stays until here. */
+    /*
+     * Unpacking may run a finalizer of the script, and that may take the callback away: its memory
+     * stays until here.
+     */
     w->posted = true;
     int n = push_message(co->L, lc, m, w);
     w->posted = false;
@@ -75,7 +78,10 @@ static inline void hand_out(nl_lctx *lc, nl_wait *w, nl_packet *m)
     nl_co_run(co, n);
 }
 
-/* Who gets a message from that sender: a coroutine in recv(from), its callback, the same of recv(0). */
+/*
+ * Who gets a message from that sender: a coroutine in recv(from), its callback, the same of
+ * recv(0).
+ */
 static inline nl_wait *receiver_of(nl_inbox *ms, uint64_t from)
 {
     if (nl_unlikely(ms->nfrom)) {
@@ -117,9 +123,9 @@ void nl_deliver(nl_lctx *lc, nl_packet *m)
 }
 
 /*
- * A callback was set: gives it what is pending, message by message, before the mailbox goes on.  In front of
- * drain_next stands nothing that anybody receives: a coroutine takes what there is before it waits, and a new
- * callback begins at the front.
+ * A callback was set: gives it what is pending, message by message, before the mailbox goes on.  In
+ * front of drain_next stands nothing that anybody receives: a coroutine takes what there is before
+ * it waits, and a new callback begins at the front.
  */
 static void drain_run(nl_ctx *c, nl_msg *msg)
 {
@@ -164,8 +170,11 @@ static void recv_timeout(nl_lctx *lc, nl_wait *w)
     left_queue(lc->inbox, w);
 }
 
-/* A coroutine that always finds messages never suspends; when its share is used up it gets the message in a later turn. */
-static void held_run(nl_ctx *c, nl_msg *msg)
+/*
+ * A coroutine that always finds messages never suspends; when its share is used up it gets the
+ * message in a later turn.
+ */
+static void reserved_run(nl_ctx *c, nl_msg *msg)
 {
     nl_lctx *lc = (nl_lctx *)c;
     nl_wait *w = nl_container_of(msg, nl_wait, later);
@@ -175,15 +184,15 @@ static void held_run(nl_ctx *c, nl_msg *msg)
     hand_out(lc, w, m);
 }
 
-static const nl_msg_ops held_ops = {held_run, drain_drop};
+static const nl_msg_ops reserved_ops = {reserved_run, drain_drop};
 
-static int hold(lua_State *L, nl_lctx *lc, nl_packet *m)
+static int reserve(lua_State *L, nl_lctx *lc, nl_packet *m)
 {
     nl_wait *w = nl_block_wait(L, NL_WAIT_RECV);
     nl_packets_add(&lc->inbox->reserved, m);
     w->owner = m;
     w->posted = true;
-    w->later.ops = &held_ops;
+    w->later.ops = &reserved_ops;
     nl_ctx_defer(&lc->ctx, &w->later); /* the share is used up, so that is in the next dispatch */
     return nl_park(L);
 }
@@ -194,7 +203,7 @@ static int recv_blocking(lua_State *L, nl_lctx *lc, uint64_t from, double timeou
     nl_packet *m = nl_pending_take(&ms->pending, from);
     if (m) {
         if (nl_ctx_should_yield(&lc->ctx)) {
-            return hold(L, lc, m);
+            return reserve(L, lc, m);
         }
         nl_ctx_charge(&lc->ctx, 1, 0);
         return push_message(L, lc, m, NULL);
@@ -268,7 +277,7 @@ int nl_context_recv(lua_State *L)
         if (!zero) {
             int err = nl_check_handle(L, 1, &from);
             if (err) {
-                nl_wait_later(lc, nl_wait_callback(L, NL_WAIT_RECV, 2, 1, 1), err); /* key 0: from nobody */
+                nl_wait_later(lc, nl_wait_callback(L, NL_WAIT_RECV, 2, 1, 1), err);
                 lua_pushboolean(L, 1);
                 return 1;
             }

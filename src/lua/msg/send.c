@@ -98,10 +98,11 @@ static inline nl_packet *pack(lua_State *L, nl_lctx *lc, int first, int last)
 /* ------------------------------------------------------------------ crowded receivers */
 
 /*
- * A sender that is faster than its receiver would only make the mailbox longer: the messages leave the cache and
- * take fresh memory.  So now and then it looks, and where more wait than CROWD, other contexts, the receiver
- * among them, get a turn; the next look comes after half as many sends.  Nobody waits for anybody: the sender is run
- * again in its turn, however long the mailbox still is, and nothing else of its context runs in between.
+ * A sender that is faster than its receiver would only make the mailbox longer: the messages leave
+ * the cache and take fresh memory.  So now and then it looks, and where more wait than CROWD, other
+ * contexts, the receiver among them, get a turn; the next look comes after half as many sends.
+ * Nobody waits for anybody: the sender is run again in its turn, however long the mailbox still is,
+ * and nothing else of its context runs in between.
  */
 #define CROWD 1000
 #define SHARE_MAX 64
@@ -176,7 +177,9 @@ static void query_timeout(nl_lctx *lc, nl_wait *w)
     nl_session_free(lc->inbox, w);
 }
 
-/* Sends m as a query and hooks the wait for its reply.  0, or the error that has to be delivered. */
+/*
+ * Sends m as a query and hooks the wait for its reply.  0, or the error that has to be delivered.
+ */
 static int query_send(nl_lctx *lc, uint64_t to, nl_packet *m, nl_wait *w, bool one)
 {
     nl_inbox *ms = lc->inbox;

@@ -15,8 +15,8 @@
 #define NBUCKETS 256
 
 /*
- * A file written twice within one tick of its file system's clock has the same stamp after both.  Ticks are 10 ms at
- * most on local file systems of today, 2 s on the coarsest.
+ * A file written twice within one tick of its file system's clock has the same stamp after both.
+ * Ticks are 10 ms at most on local file systems of today, 2 s on the coarsest.
  */
 #define STAMP_AGE_NS INT64_C(2000000000)
 
@@ -95,13 +95,14 @@ static int dump_writer(lua_State *L, const void *p, size_t n, void *ud)
 #if NL_LUAJIT_INSIDE
 
 /*
- * The constants of a table constructor are a table, of which each run makes a copy.  What `#` says of the copy, where it
- * has holes, depends on the sizes of its two parts; but bytecode has the array part only up to the last value, and
- * the hash part in the smallest size.  So:
+ * The constants of a table constructor are a table, of which each run makes a copy.  What `#` says
+ * of the copy, where it has holes, depends on the sizes of its two parts; but bytecode has the
+ * array part only up to the last value, and the hash part in the smallest size.  So:
  *
- *  - in the last place of an array part that is nil goes a reference to the table itself, which marks a nil in such
- *    tables and is dumped as nil;
- *  - where a table comes back from the bytecode with another size all the same, the chunk is its text.
+ *  - in the last place of an array part that is nil goes a reference to the table itself, which
+ *    marks a nil in such tables and is dumped as nil;
+ *  - where a table comes back from the bytecode with another size all the same, the chunk is its
+ *    text.
  */
 static void mark_array_ends(lua_State *L, GCproto *pt)
 {
@@ -140,7 +141,10 @@ static GCproto *proto_at(lua_State *L, int idx)
 
 #endif
 
-/* Pops a function for its bytecode, or for its text where that is not the same; it must not run any more. */
+/*
+ * Pops a function for its bytecode, or for its text where that is not the same; it must not run any
+ * more.
+ */
 static int dump_function(lua_State *L, dump *d, const char *text, size_t len, const char *name)
 {
 #if NL_LUAJIT_INSIDE
@@ -246,7 +250,10 @@ static nl_chunk **place_of_locked(nl_chunk **bucket, const char *path)
     return bucket;
 }
 
-/* What is known of a file now; settled: its stamp is so old that another state of it would have another one. */
+/*
+ * What is known of a file now; settled: its stamp is so old that another state of it would have
+ * another one.
+ */
 typedef struct state {
     nl_file_stamp stamp;
     bool settled;
@@ -262,7 +269,10 @@ static int state_of(const char *path, state *s)
     return err;
 }
 
-/* The chunk cached for the file in that state, with a reference for the caller, or NULL.  text_hash: NULL if it is not known. */
+/*
+ * The chunk cached for the file in that state, with a reference for the caller, or NULL.
+ * text_hash: NULL if it is not known.
+ */
 static nl_chunk *cached(const char *path, const state *s, const uint64_t *text_hash)
 {
     nl_chunk **bucket = bucket_of(path);

@@ -1,7 +1,8 @@
 /*
  * embedded.h - the modules that are written in Lua and embedded in the program.
  *
- * Purpose: lualib/ and the bundled LuaJIT's own jit.*; tools/embed.py writes the table at build time.
+ * Purpose: lualib/ and the bundled LuaJIT's own jit.*; tools/embed.py writes the table at build
+ * time.
  * Threads: any; it is constant.
  * Ownership: none.
  */

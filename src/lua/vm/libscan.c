@@ -67,7 +67,10 @@ static const struct word *find_word(const char *p, size_t n)
     return NULL;
 }
 
-/* Whether what follows the "." at p is a field that is assigned to: such a table is to be what it seems from the start. */
+/*
+ * Whether what follows the "." at p is a field that is assigned to: such a table is to be what it
+ * seems from the start.
+ */
 static bool is_assigned(const char *p, const char *end)
 {
     do {
@@ -120,7 +123,10 @@ static const char *skip_long(const char *p, const char *end, int n)
     return end;
 }
 
-/* Behind the escape sequence that opens at p: of a line break both its characters, after "\\z" all blanks. */
+/*
+ * Behind the escape sequence that opens at p: of a line break both its characters, after "\\z" all
+ * blanks.
+ */
 static const char *skip_escape(const char *p, const char *end)
 {
     if (end - p < 2) {
@@ -149,7 +155,10 @@ static const char *skip_line(const char *p, const char *end)
     return p;
 }
 
-/* Behind what the compiler skips at the start of a text: a byte order mark, then a line that opens with "#". */
+/*
+ * Behind what the compiler skips at the start of a text: a byte order mark, then a line that opens
+ * with "#".
+ */
 static const char *skip_head(const char *p, const char *end)
 {
     if (end - p >= 3 && memcmp(p, "\xEF\xBB\xBF", 3) == 0) {
@@ -158,7 +167,10 @@ static const char *skip_head(const char *p, const char *end)
     return p < end && *p == '#' ? skip_line(p, end) : p;
 }
 
-/* Behind the quoted string that opens at p; it cannot go over the end of a line unless the break is escaped. */
+/*
+ * Behind the quoted string that opens at p; it cannot go over the end of a line unless the break is
+ * escaped.
+ */
 static const char *skip_quoted(const char *p, const char *end)
 {
     char quote = *p++;
@@ -168,8 +180,10 @@ static const char *skip_quoted(const char *p, const char *end)
     return p < end ? p + 1 : end;
 }
 
-/* Comments and strings are skipped: a string becomes a name only through the words above, or through require, which opens
- * what it is asked for. */
+/*
+ * Comments and strings are skipped: a string becomes a name only through the words above, or
+ * through require, which opens what it is asked for.
+ */
 nl_libs_needed nl_libs_of_text(const char *text, size_t len)
 {
     nl_libs_needed needed = {0, 0};

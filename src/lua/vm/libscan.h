@@ -1,7 +1,8 @@
 /*
  * libscan.h - which libraries a Lua text may need, known from the text alone.
  *
- * Purpose: opening all libraries takes 30 µs; load/libs.h opens what the scan says.  Comments and strings are skipped.
+ * Purpose: opening all libraries takes 30 µs; load/libs.h opens what the scan says.  Comments and
+ * strings are skipped.
  * Threads: any; nothing is kept.
  * Ownership: none.
  */
