@@ -276,7 +276,7 @@ static int run(const options *o)
     } else {
         status = nl_lua_start(&o->lua);
         if (!status) {
-            nl_shutdown_watch();
+            nl_shutdown_catch_signals();
             status = nl_sched_run();
         }
         nl_resolver_fini();
@@ -287,6 +287,19 @@ static int run(const options *o)
     return status;
 }
 
+/* What was printed leaves; a status of its own tells that it could not. */
+static int finish(options *o, int status)
+{
+    options_free(o);
+    return (fflush(stdout) || ferror(stdout)) && !status ? 1 : status;
+}
+
+static int run_all(void *arg)
+{
+    options *o = arg;
+    return finish(o, run(o));
+}
+
 int main(int argc, char **argv)
 {
     options o = {0};
@@ -295,25 +308,15 @@ int main(int argc, char **argv)
     o.lua.jit = nl_calloc((size_t)argc * sizeof *o.lua.jit);
     o.lua.each = nl_calloc((size_t)argc * sizeof *o.lua.each);
     int status = parse(&o, argc, argv);
-    if (!status) {
-        if (o.help) {
-            fputs(usage_text, stdout);
-        } else {
-            if (o.version) {
-                print_version();
-            }
-            if (o.lua.script_index < argc || o.lua.nchunks || o.lua.interactive) {
-                status = run(&o);
-            }
+    if (!status && o.help) {
+        fputs(usage_text, stdout);
+    } else if (!status) {
+        if (o.version) {
+            print_version();
+        }
+        if (o.lua.script_index < argc || o.lua.nchunks || o.lua.interactive) {
+            nl_shutdown_guard(run_all, &o);
         }
     }
-    options_free(&o);
-    if (fflush(stdout) || ferror(stdout)) {
-        status = status ? status : 1;
-    }
-    if (nl_shutdown_signal()) {
-        fflush(NULL);
-        nl_end_by_signal(nl_shutdown_signal());
-    }
-    return status;
+    return finish(&o, status);
 }

@@ -3,7 +3,7 @@
  *
  * Purpose: the top of src/lua.  It makes contexts, runs their main chunks and ends them, and hands
  *          the rooms below what they ask of those above.
- * Threads: the main thread, before and after nl_sched_run.
+ * Threads: the thread that calls nl_sched_run, before and after it.
  * Ownership: the options are main's, and stay until the process ends.
  */
 #ifndef NL_LIFE_H

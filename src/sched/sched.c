@@ -154,24 +154,19 @@ void nl_worker_main(void *arg)
     }
 }
 
-/*
- * Starts them all; from then on nworkers is how many there are.  The calling thread only waits for
- * them: the stacks of threads that we make are longer (os.h).  If none can be made it is the one
- * worker, without a thread of its own.
- */
+/* Starts all but the first, which is the calling thread; from then on nworkers is how many there are. */
 static void start_workers(void)
 {
     nl_sched *s = &nl_the_sched;
-    int wanted = s->nworkers, n = 0, failed = 0;
+    int wanted = s->nworkers, n = 1, failed = 0;
     nl_mutex_lock(s->start_lock); /* see nl_worker_main */
-    for (int i = 0; i < wanted; i++) {
+    for (int i = 1; i < wanted; i++) {
         char name[32];
         snprintf(name, sizeof name, "nl-worker-%d", n);
         int err = nl_thread_start(&s->worker[n]->thread, name, nl_worker_main, s->worker[n]);
         n += err == 0;
         failed = err ? err : failed;
     }
-    n = n ? n : 1;
     for (int i = n; i < wanted; i++) {
         worker_free(s->worker[i]);
     }
@@ -188,10 +183,8 @@ int nl_sched_run(void)
     nl_sched *s = &nl_the_sched;
     start_workers();
     nl_monitor_start();
-    if (!s->worker[0]->thread) {
-        nl_worker_main(s->worker[0]);
-    }
-    for (int i = 0; i < s->nworkers && s->worker[i]->thread; i++) {
+    nl_worker_main(s->worker[0]);
+    for (int i = 1; i < s->nworkers; i++) {
         nl_thread_join(s->worker[i]->thread);
     }
     nl_monitor_stop();

@@ -11,12 +11,11 @@ static struct {
     nl_mutex *lock;    /* one request at a time */
     atomic_bool begun; /* written under the lock */
     bool settled;      /* under the lock: no context is left to tell, nor the table to find one in */
-    bool watched;      /* under the lock: nl_shutdown_watch was called */
-    nl_thread *thread; /* under the lock; NULL: it could not be started */
+    bool guarded;      /* written before there is another thread */
     atomic_int status;
     atomic_int signal;
-    atomic_int_fast64_t
-        deadline; /* when the rest is cut off; 0: nobody has asked.  Status and signal stand before it */
+    /* When the rest is cut off; 0: nobody has asked.  Status and signal stand before it. */
+    atomic_int_fast64_t deadline;
 } end;
 
 /* ------------------------------------------------------------------ the watchdog */
@@ -103,15 +102,6 @@ static void tell_all(void)
     nl_qsbr_leave();
 }
 
-static void watch(void *arg);
-
-/* Under the lock. */
-static bool start_thread(void)
-{
-    return end.thread ||
-           (nl_signals_init() == 0 && nl_thread_start(&end.thread, "nl-shutdown", watch, NULL) == 0);
-}
-
 static void request(int status, int sig)
 {
     nl_mutex_lock(end.lock);
@@ -119,7 +109,7 @@ static void request(int status, int sig)
         atomic_store(&end.status, status);
         atomic_store(&end.signal, sig);
         atomic_store(&end.deadline, nl_now_ns() + NL_SHUTDOWN_GRACE_NS);
-        if (end.watched && start_thread()) {
+        if (end.guarded) {
             nl_signals_wake();
         }
         if (end.settled) {
@@ -131,10 +121,10 @@ static void request(int status, int sig)
     nl_mutex_unlock(end.lock);
 }
 
-/* The main function of the thread. */
-static void watch(void *arg)
+/* ------------------------------------------------------------------ the main thread */
+
+static _Noreturn void watch(void)
 {
-    (void)arg;
     for (;;) {
         int64_t deadline = atomic_load(&end.deadline), left = deadline ? deadline - nl_now_ns() : -1;
         if (deadline && left <= 0) {
@@ -147,14 +137,45 @@ static void watch(void *arg)
     }
 }
 
-void nl_shutdown_watch(void)
+static struct {
+    int (*fn)(void *arg);
+    void *arg;
+} program;
+
+static _Noreturn void run_program(void)
 {
-    nl_mutex_lock(end.lock);
-    end.watched = true;
-    if (start_thread()) {
-        nl_signals_catch(); /* without the thread they end the process at once, as they do by default */
+    int status = program.fn(program.arg);
+    if (nl_shutdown_signal()) {
+        fflush(NULL);
+        nl_end_by_signal(nl_shutdown_signal());
     }
-    nl_mutex_unlock(end.lock);
+    exit(status);
+}
+
+static void program_thread(void *arg)
+{
+    (void)arg;
+    run_program();
+}
+
+void nl_shutdown_guard(int (*fn)(void *arg), void *arg)
+{
+    program.fn = fn;
+    program.arg = arg;
+    end.lock = nl_mutex_new();
+    end.guarded = nl_signals_init() == 0;
+    if (end.guarded && nl_thread_start(NULL, "nl-worker-0", program_thread, NULL) == 0) {
+        watch();
+    }
+    end.guarded = false;
+    run_program();
+}
+
+void nl_shutdown_catch_signals(void)
+{
+    if (end.guarded) { /* else they end the process at once, as they do by default */
+        nl_signals_catch();
+    }
 }
 
 void nl_shutdown_request(int status)

@@ -12,9 +12,11 @@
  *
  *     Step 4 covers everything that can hang: a script that loops, a write to a pipe that nobody
  *     reads, main's own last flush and exit().
- * Threads: any thread may ask.  The thread nl-shutdown waits for signals and keeps the time.  It
- *     waits for nothing else, so nothing can keep it from its work.
- * Ownership: one per process.  The thread stays until the process is gone; nothing is freed.
+ * Threads: any thread may ask.  The main thread waits for signals and keeps the time.  It waits for
+ *     nothing else, so nothing can keep it from its work; the program runs on a thread of its own.
+ * Ownership: one per process.  Nothing is freed: a signal can come until the end.
+ *
+ * A signal that contexts listen to (to come: context.signal, --grace) is theirs before step 1.
  */
 #ifndef NL_SHUTDOWN_H
 #define NL_SHUTDOWN_H
@@ -24,8 +26,13 @@
 #define NL_SHUTDOWN_GRACE_NS ((int64_t)1500000000)
 #define NL_SHUTDOWN_FLUSH_NS ((int64_t)250000000)
 
-/* Starts the thread and catches the signals; before nl_sched_run, in the program only: unit tests go on after a run. */
-void nl_shutdown_watch(void);
+/*
+ * By main, in the program only (unit tests go on after a run): runs fn(arg) on a thread of its own,
+ * which is to be worker 0, and exits with the status that it returns, or by the signal that asked.
+ */
+_Noreturn void nl_shutdown_guard(int (*fn)(void *arg), void *arg);
+/* SIGINT and SIGTERM ask from now on; until then they end the process at once. */
+void nl_shutdown_catch_signals(void);
 
 /* Asks the process to end, with that status.  Any thread. */
 void nl_shutdown_request(int status);
