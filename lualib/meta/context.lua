@@ -68,8 +68,8 @@ function context.create(file, ...) end
 ---
 ---Some code cannot be ended from outside: a C function that does not return (a pattern in `string.find` can take hours), an endless
 ---loop in a debug hook or in a finalizer. After 3 s such a context is given up. For all others it has ended then: its handle and its names
----are gone, queries on it end with `ENOREPLY`, `context.wait` says `"does not end: "` and the message. It does not keep the
----process. Its sockets stay open as long as the code runs.
+---are gone, its connections are cut and its ports free, queries on it end with `ENOREPLY`, `context.wait` says `"does not end: "` and the
+---message. It does not keep the process.
 ---
 ---Errors:
 ---- `ENOCONTEXT`: there is no such context (any more).

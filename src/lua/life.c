@@ -17,6 +17,7 @@
 #include "lua/run/interrupt.h"
 #include "lua/vm/chunk.h"
 #include "lua/vm/jit.h"
+#include "net/tcp.h"
 
 #define MAIN "nl.main" /* in the registry of the first state: its main function, until it starts */
 
@@ -168,6 +169,12 @@ static const char *state_name(const nl_state *s)
     return nl_container_of((nl_state *)s, nl_lctx, vm)->name;
 }
 
+static void lctx_given_up(nl_ctx *c, const nl_reason *reason)
+{
+    nl_tcp_cut_all(c->slot.id);
+    nl_inbox_given_up(c, reason);
+}
+
 static const nl_ctx_ops lctx_ops = {
     .start = lctx_start,
     .idle = lctx_idle,
@@ -178,7 +185,7 @@ static const nl_ctx_ops lctx_ops = {
     .timer = nl_lctx_on_timer,
     .slow = nl_interrupt_wanted,
     .interrupted = nl_interrupted,
-    .given_up = nl_inbox_given_up,
+    .given_up = lctx_given_up,
 };
 
 /* ------------------------------------------------------------------ creation */

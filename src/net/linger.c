@@ -286,6 +286,21 @@ void nl_linger_abandon(void)
     nl_slots_each(nl_tcp_table, abandon, NULL);
 }
 
+static void cut_owned(nl_slot_obj *slot, void *owner)
+{
+    nl_tcp *s = nl_container_of(slot, nl_tcp, slot);
+    nl_spin_lock(&s->out.lock); /* keeps the descriptor open */
+    if (s->owner == *(const uint64_t *)owner && !s->out.shut && !s->out.fd_closed) {
+        nl_sock_cut(s->fd, nl_chain_queued(&s->out.chain));
+    }
+    nl_spin_unlock(&s->out.lock);
+}
+
+void nl_tcp_cut_all(uint64_t owner)
+{
+    nl_slots_each(nl_tcp_table, cut_owned, &owner);
+}
+
 void nl_linger_init(void)
 {
     int64_t descriptors = nl_sock_limit();

@@ -129,6 +129,11 @@ int nl_tcp_write_shared(uint64_t id, uint64_t caller, const void *p, size_t n, c
 bool nl_tcp_refuse(uint64_t id, nl_wreq *req, int err);
 void nl_tcp_set_wshared(nl_tcp *s, bool on);
 bool nl_tcp_wshared(nl_tcp *s);
+/*
+ * Cuts all open sockets of an owner that was given up (nl_ctx_ops.given_up): it may still use them,
+ * but they are of no use. Peers see the end, ports are free.
+ */
+void nl_tcp_cut_all(uint64_t owner);
 /* Owner's handle of a live socket, or 0. */
 uint64_t nl_tcp_owner(uint64_t id);
 /*

@@ -64,6 +64,11 @@ int nl_sock_shutdown_write(nl_fd fd);
 /* The close that follows resets the connection, if it is TCP: the peer sees no end in order. */
 void nl_sock_reset(nl_fd fd);
 /*
+ * Ends the connection, or the listening, while fd stays open; for another thread than the one that
+ * uses it.  reset: the peer sees a reset, where the system can do that.
+ */
+void nl_sock_cut(nl_fd fd, bool reset);
+/*
  * Bytes, the stream's end among them, that the other end's system has not acknowledged: a reset
  * would destroy them.  -EOPNOTSUPP where the system does not tell.
  */

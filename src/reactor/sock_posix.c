@@ -376,6 +376,15 @@ void nl_sock_reset(nl_fd fd)
     setsockopt((int)fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
 }
 
+void nl_sock_cut(nl_fd fd, bool reset)
+{
+    if (reset) {
+        struct sockaddr nobody = {.sa_family = AF_UNSPEC};
+        connect((int)fd, &nobody, sizeof(nobody));
+    }
+    shutdown((int)fd, SHUT_RDWR);
+}
+
 int64_t nl_sock_unsent(nl_fd fd)
 {
     nl_addr local;

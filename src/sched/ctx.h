@@ -63,7 +63,7 @@ typedef struct nl_ctx_ops {
     void (*interrupted)(nl_ctx *c);
     /*
      * May be NULL.  By the monitor's thread, while the context runs: it was told to end, does not,
-     * and has been given up.  Tells those who wait for its end.
+     * and has been given up.  Tells those who wait for its end, and cuts its sockets.
      */
     void (*given_up)(nl_ctx *c, const nl_reason *reason);
     /* Name for logs; any thread, until free. */

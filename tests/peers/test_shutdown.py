@@ -180,6 +180,64 @@ def test_signal_second(h):
     raise AssertionError(f"it took {times} s")
 
 
+UNENDING = {
+    "pattern": "local s = ('a'):rep(40000) s:find(('.-'):rep(30) .. 'b')",
+    "hook": "debug.sethook(function() while true do end end, 'c') print()",
+    "tostring": "error(setmetatable({}, { __tostring = function() while true do end end }))",
+    "gc": "getmetatable(newproxy(true)).__gc = function() while true do end end context.recv(context.self)",
+}
+
+
+def test_unending_sockets(h):
+    """context.destroy.unending-sockets: its connections are cut, its port is free, and the sockets beside it are served"""
+    if h.workers == 1:
+        h.skip("needs a second worker")
+    h.file("bad.lua", f"""
+        local _, l = tcp.listen('127.0.0.1', 0)
+        context.send(context.parent, tcp.local_port(l))
+        local _, idle = tcp.accept(l)
+        local _, full = tcp.accept(l)
+        tcp.write(idle, 'hello')
+        tcp.write(full, ('x'):rep(20000000))
+        timer.sleep(0)
+        context.send(context.parent, 'stuck')
+        {UNENDING['pattern']}
+        """)
+    h.file("echo.lua", """
+        local _, l = tcp.listen('127.0.0.1', 0)
+        context.send(context.parent, tcp.local_port(l))
+        tcp.accept(l, function(_, s) tcp.read(s, function(ok, b) if ok then tcp.write(s, b) end end) end)
+        """)
+    process = h.start("""
+        local h = context.create('bad.lua')
+        local _, port = context.recv(h)
+        print('port ' .. port) io.stdout:flush()
+        context.recv(h)
+        for i = 1, 4 do print('port ' .. select(2, context.recv((context.create('echo.lua'))))) end
+        io.stdout:flush()
+        context.destroy(h)
+        print(context.wait(h))
+        print(tcp.listen('127.0.0.1', port))
+        io.stdout:flush()
+        """)
+    port = process.port()
+    idle, full = h.connect(port), h.connect(port, rcvbuf=4096)
+    assert idle.read(5) == b"hello"
+    for peer in [h.connect(process.port()) for _ in range(4)]:
+        peer.send(b"hello")
+        assert peer.read(5) == b"hello"
+    process.expect("true\t0\tdoes not end")
+    assert idle.read_all() == b""
+    try:
+        length = len(full.read_all())
+        raise AssertionError(f"an end in order after {length} bytes")
+    except ConnectionResetError:
+        pass
+    process.expect("true\t.*")
+    process.popen.send_signal(signal.SIGTERM)
+    process.finish(-signal.SIGTERM, stderr="was told to end and does not")
+
+
 def test_monitor_stuck(h):
     """life.signal.stuck-log: while the word that a context runs for long finds no reader, others are served and signals heard"""
     h.file("loop.lua", "while true do end")
@@ -206,14 +264,6 @@ def test_monitor_stuck(h):
             assert peer.read(5) == b"hello"
     process.popen.send_signal(signal.SIGTERM)
     process.ends(-signal.SIGTERM)
-
-
-UNENDING = {
-    "pattern": "local s = ('a'):rep(40000) s:find(('.-'):rep(30) .. 'b')",
-    "hook": "debug.sethook(function() while true do end end, 'c') print()",
-    "tostring": "error(setmetatable({}, { __tostring = function() while true do end end }))",
-    "gc": "getmetatable(newproxy(true)).__gc = function() while true do end end context.recv(context.self)",
-}
 
 
 def test_unending(h):
