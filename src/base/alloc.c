@@ -7,8 +7,9 @@
  * the giver's writes to the blocks visible to the taker.
  *
  * Memory comes in spans, each cut by one thread from front to back into blocks of whatever
- * class it needs.  A block keeps its class for good, so the pool's size is the sum over the
- * classes of the most that was ever in use at once; it is given back only by nl_pool_fini.
+ * class it needs.  A block keeps its class, so the pool's size is the sum over the classes of the
+ * most that was in use at once, until nl_pool_trim gives spans back all of whose blocks are in the
+ * depot.
  */
 #include "base/alloc.h"
 #include "base/span.h"
@@ -145,6 +146,8 @@ void nl_pool_thread_exit(void) {}
 
 void nl_pool_fini(void) {}
 
+void nl_pool_trim(void) {}
+
 #else
 
 _Static_assert(sizeof(nl_pool_node) <= NL_POOL_STEP, "a free block holds its links");
@@ -161,16 +164,24 @@ typedef struct depot {
     unsigned loose_count;
 } depot;
 
+/* At the start of a span; blocks stand from the next line on, to its end. */
 typedef struct pool_span {
     struct pool_span *next;
+    atomic_bool cut_up; /* all of it is blocks */
+    bool whole;         /* nl_pool_trim: it was cut up when the first free block was seen */
+    size_t free;        /* nl_pool_trim: bytes of free blocks */
 } pool_span;
+
+#define SPAN_ROOM (NL_SPAN_MAX - NL_CACHELINE)
+_Static_assert(sizeof(pool_span) <= NL_CACHELINE, "blocks begin at the second line");
 
 static depot depots[NL_POOL_CLASSES];
 static nl_spin spans_lock;
 static pool_span *spans; /* under spans_lock; for nl_pool_fini */
 
 _Thread_local nl_pool_mag nl_pool_mags[NL_POOL_CLASSES];
-static _Thread_local char *cut, *cut_end; /* what is left of this thread's span */
+static _Thread_local pool_span *cutting;  /* this thread's span, or NULL */
+static _Thread_local char *cut, *cut_end; /* what is left of it */
 
 static size_t size_of(unsigned cls)
 {
@@ -193,6 +204,15 @@ static nl_pool_node *depot_take(depot *d, unsigned *count)
     }
     nl_spin_unlock(&d->lock);
     return b;
+}
+
+/*
+ * Blocks of a class have come out of the depot, or gone into it (negative): for trim.h, those in it
+ * are not in use.
+ */
+static void count_blocks(unsigned cls, int n)
+{
+    nl_trim_count(n * (int64_t)size_of(cls));
 }
 
 static void depot_put(depot *d, nl_pool_node *batch)
@@ -240,15 +260,28 @@ static void use_up(const char *end)
     }
 }
 
-static void new_span(void)
+/* The rest of this thread's span becomes blocks. */
+static void end_span(void)
 {
     use_up(cut_end);
+    if (cutting) {
+        /* Release pairs with the acquire in count_free: its last block was cut before. */
+        atomic_store_explicit(&cutting->cut_up, true, memory_order_release);
+        cutting = NULL;
+    }
+}
+
+static void new_span(void)
+{
+    end_span();
     pool_span *s = (pool_span *)nl_span_alloc(NL_SPAN_MAX);
     if (!s) {
         out_of_memory(NL_SPAN_MAX);
     }
-    cut = (char *)(s + 1);
-    cut += (size_t) - (uintptr_t)cut % NL_CACHELINE;
+    atomic_init(&s->cut_up, false);
+    s->free = 0;
+    cutting = s;
+    cut = (char *)s + NL_CACHELINE;
     cut_end = (char *)s + NL_SPAN_MAX;
     nl_spin_lock(&spans_lock);
     s->next = spans;
@@ -294,7 +327,9 @@ void *nl_pool_alloc_slow(unsigned cls)
         m->reserve = NULL;
     } else {
         b = depot_take(&depots[cls], &count);
-        if (!b) {
+        if (b) {
+            count_blocks(cls, (int)count);
+        } else {
             b = cut_some(cls, &count);
         }
     }
@@ -313,6 +348,7 @@ void nl_pool_spill(unsigned cls)
     nl_pool_mag *m = &nl_pool_mags[cls];
     if (m->reserve) {
         depot_put(&depots[cls], m->reserve);
+        count_blocks(cls, -NL_POOL_BATCH);
     }
     m->reserve = m->head;
     m->head = NULL;
@@ -321,17 +357,126 @@ void nl_pool_spill(unsigned cls)
 
 void nl_pool_thread_exit(void)
 {
-    use_up(cut_end);
+    end_span();
     for (unsigned cls = 0; cls < NL_POOL_CLASSES; cls++) {
         nl_pool_mag *m = &nl_pool_mags[cls];
         if (m->reserve) {
             depot_put(&depots[cls], m->reserve);
+            count_blocks(cls, -NL_POOL_BATCH);
         }
         if (m->head) {
             depot_put_loose(&depots[cls], m->head);
+            count_blocks(cls, -(int)m->count);
         }
         *m = (nl_pool_mag){NULL, NULL, 0};
     }
+}
+
+/* --- Trimming the pool --------------------------------------------------------------------- */
+
+static pool_span *span_of(const nl_pool_node *b)
+{
+    return (pool_span *)((uintptr_t)b & ~(uintptr_t)(NL_SPAN_MAX - 1));
+}
+
+static bool all_free(const pool_span *s)
+{
+    return s->whole && s->free == SPAN_ROOM;
+}
+
+/* The depot's blocks of a class, in one list. */
+static nl_pool_node *take_all(unsigned cls)
+{
+    nl_pool_node *all = NULL, *b;
+    unsigned n;
+    while ((b = depot_take(&depots[cls], &n))) {
+        nl_pool_node *last = b;
+        while (last->next) {
+            last = last->next;
+        }
+        last->next = all;
+        all = b;
+        count_blocks(cls, (int)n);
+    }
+    return all;
+}
+
+static void count_free(const nl_pool_node *b, unsigned cls)
+{
+    for (; b; b = b->next) {
+        pool_span *s = span_of(b);
+        if (s->free == 0) {
+            s->whole = atomic_load_explicit(&s->cut_up, memory_order_acquire);
+        }
+        s->free += size_of(cls);
+    }
+}
+
+/* Back into the depot, but for the blocks of spans that are all free. */
+static void put_back(nl_pool_node *b, unsigned cls)
+{
+    nl_pool_node *batch = NULL;
+    unsigned n = 0;
+    while (b) {
+        nl_pool_node *next = b->next;
+        if (!all_free(span_of(b))) {
+            b->next = batch;
+            batch = b;
+            if (++n == NL_POOL_BATCH) {
+                depot_put(&depots[cls], batch);
+                count_blocks(cls, -NL_POOL_BATCH);
+                batch = NULL;
+                n = 0;
+            }
+        }
+        b = next;
+    }
+    depot_put_loose(&depots[cls], batch);
+    count_blocks(cls, -(int)n);
+}
+
+static void free_spans(void)
+{
+    nl_spin_lock(&spans_lock);
+    pool_span *s = spans;
+    spans = NULL;
+    nl_spin_unlock(&spans_lock);
+    pool_span *kept = NULL, *last = NULL;
+    while (s) {
+        pool_span *next = s->next;
+        if (all_free(s)) {
+            nl_span_free(s);
+        } else {
+            s->free = 0;
+            s->next = kept;
+            kept = s;
+            last = last ? last : s;
+        }
+        s = next;
+    }
+    if (last) {
+        nl_spin_lock(&spans_lock);
+        last->next = spans;
+        spans = kept;
+        nl_spin_unlock(&spans_lock);
+    }
+}
+
+/*
+ * Meanwhile the depot is empty, and other threads cut new blocks. Which spans are all free is
+ * decided once all blocks have been counted: `free` and `whole` do not change from then on.
+ */
+void nl_pool_trim(void)
+{
+    nl_pool_node *all[NL_POOL_CLASSES];
+    for (unsigned cls = 0; cls < NL_POOL_CLASSES; cls++) {
+        all[cls] = take_all(cls);
+        count_free(all[cls], cls);
+    }
+    for (unsigned cls = 0; cls < NL_POOL_CLASSES; cls++) {
+        put_back(all[cls], cls);
+    }
+    free_spans();
 }
 
 void nl_pool_fini(void)
@@ -341,6 +486,7 @@ void nl_pool_fini(void)
         depots[cls].batches = depots[cls].loose = NULL;
         depots[cls].loose_count = 0;
     }
+    cutting = NULL;
     cut = cut_end = NULL;
     while (spans) {
         pool_span *s = spans;

@@ -48,6 +48,11 @@ static inline void nl_pool_free(void *p, size_t n);
 /* Hands the calling thread's stock to the depot; to be called before a thread ends. */
 void nl_pool_thread_exit(void);
 /*
+ * Gives back the memory of blocks that are not in use, as far as no other block stands beside them.
+ * One thread at a time; it looks at all free blocks, which may take long.
+ */
+void nl_pool_trim(void);
+/*
  * Frees the pool's memory; only when every other thread that used it has ended and no block is in
  * use.
  */

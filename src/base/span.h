@@ -25,8 +25,8 @@
 /* What a span of at least n bytes will hold: n rounded up to a power of two; n ≤ NL_SPAN_MAX. */
 size_t nl_span_size(size_t n);
 /*
- * A span, on a cache line of its own, not zeroed; NULL when memory is out.  size is one of
- * nl_span_size.
+ * A span, aligned to its size (under AddressSanitizer to a cache line), not zeroed; NULL when
+ * memory is out. size is one of nl_span_size.
  */
 void *nl_span_alloc(size_t size);
 void nl_span_free(void *p);

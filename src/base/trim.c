@@ -5,6 +5,7 @@
 #include <malloc.h>
 #endif
 
+#include "base/alloc.h"
 #include "base/os.h"
 #include "base/span.h"
 
@@ -17,6 +18,7 @@ _Thread_local int64_t nl_trim_counted;
 static nl_alignas_line atomic_int_fast64_t in_use;
 static atomic_int_fast64_t most;  /* since the last time */
 static atomic_int_fast64_t since; /* when trimming was first seen to pay; 0: it does not */
+static atomic_bool running;       /* a thread trims */
 
 int64_t nl_trim_in_use(void)
 {
@@ -34,13 +36,24 @@ void nl_trim_add(void)
     }
 }
 
-static void trim(void)
+static void trim(void *arg)
 {
-    atomic_store_explicit(&most, nl_trim_in_use(), memory_order_relaxed);
+    (void)arg;
+    nl_pool_trim();
 #ifdef __GLIBC__
     malloc_trim(0);
 #endif
     nl_span_trim();
+    nl_trim_add();
+    atomic_store_explicit(&most, nl_trim_in_use(), memory_order_relaxed);
+    atomic_store(&running, false);
+}
+
+void nl_trim_wait(void)
+{
+    while (atomic_load(&running)) {
+        nl_thread_yield();
+    }
 }
 
 int64_t nl_trim_when_quiet(void)
@@ -61,10 +74,15 @@ int64_t nl_trim_when_quiet(void)
     if (now - start < NL_TRIM_QUIET_NS) {
         return start + NL_TRIM_QUIET_NS - now;
     }
-    /* One of the threads that have waited for it. */
-    if (atomic_compare_exchange_strong_explicit(&since, &start, 0, memory_order_relaxed,
-                                                memory_order_relaxed)) {
-        trim();
+    /*
+     * One of the threads that have waited for it starts one; what the last one did is seen by this
+     * one.
+     */
+    if (!atomic_exchange(&running, true)) {
+        atomic_store_explicit(&since, 0, memory_order_relaxed);
+        if (nl_thread_start(NULL, "nl-trim", trim, NULL)) {
+            atomic_store(&running, false); /* no thread is to be had: another time */
+        }
     }
     return -1;
 }

@@ -6,6 +6,7 @@
  *            a thread with nothing to do can give the rest back, once it was not wanted for a
  *            while.
  * Threads:   any. Each thread counts for itself and adds to the sum once for every NL_TRIM_STEP.
+ *            Giving back takes up to some hundred milliseconds, so a thread of its own does it.
  * Ownership: none.
  */
 #ifndef NL_TRIM_H
@@ -30,13 +31,14 @@ static inline void nl_trim_count(int64_t n)
 }
 
 /*
- * For a thread that is about to sleep, without a lock: nanoseconds after which it should call this
- * again, or -1. If much was freed and not taken again for NL_TRIM_QUIET_NS, it is given back now,
- * which takes milliseconds.
+ * For a thread that is about to sleep: nanoseconds after which it should call this again, or -1. If
+ * much was freed and not taken again for NL_TRIM_QUIET_NS, a thread is started that gives it back.
  */
 int64_t nl_trim_when_quiet(void);
 #define NL_TRIM_QUIET_NS ((int64_t)1000000000)
 
+/* Waits until no thread is giving memory back; before what it uses is torn down. */
+void nl_trim_wait(void);
 /* Large memory in use, in bytes; racy. For tests and statistics. */
 int64_t nl_trim_in_use(void);
 

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/trim.h"
 #include "sched/sched_impl.h"
 #include "sched/shutdown.h"
 
@@ -106,6 +107,7 @@ void nl_sched_fini(void)
         worker_free(s->worker[i]);
     }
     nl_pool_thread_exit();
+    nl_trim_wait();
     nl_pool_fini();
 }
 

@@ -76,6 +76,28 @@ def test_messages(h):
     process.finish(0)
 
 
+def test_backlog(h):
+    """memory.backlog: so does what many small messages took that waited for a slow receiver"""
+    if h.settings.slow > 1:
+        h.skip("sanitizers have an allocator of their own")
+    h.file("receiver.lua", """
+        context.recv(0)
+        timer.sleep(1)
+        for _ = 2, 1000000 do context.recv(0) end
+        context.send(context.parent, "read")
+        context.recv(0)""")
+    process = h.start(RSS + """
+        local before = rss()
+        local h = context.create("receiver.lua")
+        for i = 1, 1000000 do context.send(h, i, "some text of a message") end
+        assert(rss() > before + 80)
+        context.recv(h)
+        comes_back(before + 40)
+        os.exit(0)""")
+    process.expect("back")
+    process.finish(0)
+
+
 def test_contexts(h):
     """memory.contexts: so does what many contexts took, when a few of them live on"""
     if h.settings.slow > 1:

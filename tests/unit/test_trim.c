@@ -86,6 +86,7 @@ Test(trim, memory_that_is_not_wanted_goes_back_after_a_while)
     while ((wait = nl_trim_when_quiet()) > 0) {
         wait_ns(wait);
     }
+    nl_trim_wait();
     cr_assert_geq(nl_now_ns() - start, NL_TRIM_QUIET_NS - 1000000);
     cr_assert_lt(resident(), most - 100 * MIB);
     cr_assert_eq(nl_trim_when_quiet(), -1, "once");
@@ -205,6 +206,115 @@ Test(trim, spans_are_trimmed_while_others_use_them)
     }
     atomic_store(&over, true);
     nl_thread_join(t[3]);
+}
+
+/* --- The pool ---------------------------------------------------------------------------------- */
+
+enum { MESSAGES = 60000 };
+static struct message {
+    unsigned char *p;
+    uint32_t size;
+} message[MESSAGES];
+
+static bool in_memory(const unsigned char *p)
+{
+    unsigned char in;
+    void *page = (void *)((uintptr_t)p & ~(uintptr_t)(nl_page_size() - 1));
+    return mincore(page, 1, &in) == 0 && in & 1; /* else it is not mapped */
+}
+
+static void give_odd_ones(void *arg)
+{
+    (void)arg;
+    for (int i = 1; i < MESSAGES; i += 2) {
+        nl_pool_free(message[i].p, message[i].size);
+    }
+    nl_pool_thread_exit();
+}
+
+static void fill_messages(int from, int to)
+{
+    for (int i = from; i < to; i++) {
+        message[i].size = 16 + (uint32_t)i * 7919 % 700;
+        message[i].p = nl_pool_alloc(message[i].size);
+        memset(message[i].p, i & 0xff, message[i].size);
+    }
+}
+
+Test(trim, the_pool_gives_back_what_is_not_in_use)
+{
+    nl_thread *t;
+    fill_messages(0, MESSAGES);
+    cr_assert_eq(nl_thread_start(&t, "gives", give_odd_ones, NULL), 0);
+    nl_thread_join(t);
+    for (int i = 0; i < MESSAGES - 1000; i += 2) {
+        nl_pool_free(message[i].p, message[i].size);
+    }
+    nl_pool_thread_exit();
+    nl_pool_trim();
+    nl_span_trim();
+    int left = 0;
+    for (int i = 0; i < MESSAGES - 1000; i++) {
+        left += in_memory(message[i].p);
+    }
+    cr_assert_lt(left, MESSAGES / 10, "%d blocks are still in memory", left);
+    for (int round = 0; round < 2; round++) {
+        for (int i = MESSAGES - 1000; i < MESSAGES; i += 2) {
+            cr_assert_eq(message[i].p[0], i & 0xff);
+            cr_assert_eq(message[i].p[message[i].size - 1], i & 0xff);
+        }
+        fill_messages(0, MESSAGES - 1000); /* all of it can be used again */
+    }
+}
+
+static void use_the_pool(void *arg)
+{
+    static _Thread_local struct message own[500];
+    uint32_t seed = (uint32_t)(uintptr_t)arg;
+    for (int i = 0; i < 100000; i++) {
+        seed = seed * 1664525 + 1013904223;
+        struct message *m = &own[(seed >> 8) % 500];
+        if (m->p) {
+            cr_assert_eq(m->p[0], (unsigned char)(uintptr_t)arg);
+            cr_assert_eq(m->p[m->size - 1], (unsigned char)(uintptr_t)arg);
+            nl_pool_free(m->p, m->size);
+            m->p = NULL;
+        } else {
+            m->size = 16 + (seed >> 16) % 1500;
+            m->p = nl_pool_alloc(m->size);
+            m->p[0] = m->p[m->size - 1] = (unsigned char)(uintptr_t)arg;
+        }
+    }
+    for (int i = 0; i < 500; i++) {
+        if (own[i].p) {
+            nl_pool_free(own[i].p, own[i].size);
+        }
+    }
+    nl_pool_thread_exit();
+}
+
+static void trim_the_pool(void *arg)
+{
+    (void)arg;
+    while (!atomic_load(&over)) {
+        nl_pool_trim();
+    }
+}
+
+Test(trim, the_pool_is_trimmed_while_others_use_it)
+{
+    nl_thread *t[4];
+    atomic_store(&over, false);
+    for (uintptr_t i = 0; i < 3; i++) {
+        cr_assert_eq(nl_thread_start(&t[i], "uses", use_the_pool, (void *)(i + 1)), 0);
+    }
+    cr_assert_eq(nl_thread_start(&t[3], "trims", trim_the_pool, NULL), 0);
+    for (int i = 0; i < 3; i++) {
+        nl_thread_join(t[i]);
+    }
+    atomic_store(&over, true);
+    nl_thread_join(t[3]);
+    nl_pool_fini();
 }
 
 #endif
