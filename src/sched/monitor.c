@@ -67,7 +67,7 @@ static void move_ready(nl_worker *w)
     }
 }
 
-/* C code cannot be ended from outside, nor a loop in a finalizer: after GIVE_UP_NS the others go on without it. */
+/* Nothing ends C code from outside, nor a loop in a finalizer: the others go on without it. */
 static void look_at_end(nl_worker *w, nl_ctx *c, seen *s, int64_t now)
 {
     if (w->lost || !nl_ctx_is_to_end(c)) {

@@ -156,7 +156,7 @@ void nl_worker_main(void *arg)
     }
 }
 
-/* Starts all but the first, which is the calling thread; from then on nworkers is how many there are. */
+/* Starts all but the first, which is the calling thread; nworkers becomes how many there are. */
 static void start_workers(void)
 {
     nl_sched *s = &nl_the_sched;

@@ -10,7 +10,7 @@
 static struct {
     nl_mutex *lock;    /* one request at a time */
     atomic_bool begun; /* written under the lock */
-    bool settled;      /* under the lock: no context is left to tell, nor the table to find one in */
+    bool settled;      /* under the lock: no context is left, nor the table to find one in */
     bool guarded;      /* written before there is another thread */
     atomic_int status;
     atomic_int signal;
@@ -52,7 +52,7 @@ static void flush_output(void *arg)
 
 /*
  * What was printed is still to go out.  But a worker that sleeps in a write holds the stream's
- * lock, and nobody may read what we write: so another thread writes, and is waited for only so long.
+ * lock, and maybe nobody reads what we write.  So another thread writes, and is waited for so long.
  */
 static void flush_within(int64_t ns)
 {
@@ -90,7 +90,7 @@ static void tell(nl_ctx *c, void *arg)
 static void tell_all(void)
 {
     nl_sched *s = &nl_the_sched;
-    /* nl_ctx_start looks at begun under this lock: a context is refused, or stands in the table below. */
+    /* nl_ctx_start looks at begun under this lock: a context is refused, or in the table. */
     nl_mutex_lock(s->start_lock);
     atomic_store(&end.begun, true);
     nl_mutex_unlock(s->start_lock);

@@ -7,11 +7,11 @@
  *       1. no context can be created any more
  *       2. sockets that still send hurry (nl_sched_hooks.hurry), every context is told to end
  *       3. when the last one has ended, the workers leave their loops and main returns
- *       4. after NL_SHUTDOWN_GRACE_NS the rest is cut off: standard output is flushed, if that takes
- *          no longer than NL_SHUTDOWN_FLUSH_NS, and the process ends
+ *       4. after NL_SHUTDOWN_GRACE_NS the rest is cut off: standard output is flushed, if that
+ *          takes no longer than NL_SHUTDOWN_FLUSH_NS, and the process ends
  *
  *     Step 4 covers everything that can hang: a script that loops, a write to a pipe that nobody
- *     reads, main's own last flush and exit().
+ *     reads, the last flush and exit().
  * Threads: any thread may ask.  The main thread waits for signals and keeps the time.  It waits for
  *     nothing else, so nothing can keep it from its work; the program runs on a thread of its own.
  * Ownership: one per process.  Nothing is freed: a signal can come until the end.
@@ -41,7 +41,7 @@ bool nl_shutdown_begun(void);
 /* The signal that asked first (the status is then 128 + its number), or 0. */
 int nl_shutdown_signal(void);
 
-/* The status that the process is to end with (0 at first): set_status has no effect after a request. */
+/* The status that the process ends with, 0 at first.  Setting it has no effect after a request. */
 void nl_shutdown_set_status(int status);
 int nl_shutdown_status(void);
 
