@@ -175,6 +175,22 @@ static void lctx_given_up(nl_ctx *c, const nl_reason *reason)
     nl_inbox_given_up(c, reason);
 }
 
+/* nl_state.abandon: memory has run out while the runtime itself pushed something, say. */
+static void abandon(nl_state *s, const char *text)
+{
+    nl_lctx *lc = nl_container_of(s, nl_lctx, vm);
+    if (nl_ctx_current() != &lc->ctx || s->closing) {
+        return;
+    }
+    nl_log(lc->name, "%s", text);
+    char reason[256];
+    snprintf(reason, sizeof reason, "error: %s", text);
+    nl_lctx_main_failed(lc, nl_reason_of(reason));
+    lc->cur = NULL;
+    lc->link = NULL;
+    nl_ctx_abandon(&lc->ctx);
+}
+
 static const nl_ctx_ops lctx_ops = {
     .start = lctx_start,
     .idle = lctx_idle,
@@ -195,6 +211,7 @@ static nl_lctx *lctx_new(const char *name, const char *file)
     nl_lctx *lc = nl_pool_alloc(sizeof *lc);
     memset(lc, 0, sizeof *lc);
     lc->vm.name = state_name;
+    lc->vm.abandon = abandon;
     nl_ctx_init(&lc->ctx, &lctx_ops);
     nl_list_init(&lc->all_co);
     nl_list_init(&lc->callbacks);

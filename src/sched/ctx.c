@@ -431,6 +431,19 @@ void nl_dispatch(nl_worker *w, nl_ctx *c)
     }
 }
 
+void nl_ctx_abandon(const nl_ctx *c)
+{
+    nl_assert(nl_ctx_current() == c && c->ending, "a context that ends leaves by itself");
+    longjmp(nl_self->escape, 1);
+}
+
+void nl_dispatch_abandoned(nl_worker *w)
+{
+    nl_ctx *c = atomic_load_explicit(&w->current, memory_order_relaxed);
+    end_of_dispatch(w, c);
+    finish(w, c);
+}
+
 /* ------------------------------------------------------------------ messages */
 
 nl_ctx *nl_ctx_find(uint64_t handle)

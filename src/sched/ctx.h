@@ -155,6 +155,12 @@ bool nl_ctx_let_catch_up(nl_ctx *c, nl_ctx *to, uint64_t len);
 /* From within: the context ends after the message now running.  The reason is handed over. */
 void nl_ctx_end(nl_ctx *c, nl_reason *reason);
 /*
+ * From within, after nl_ctx_end, for an error that nothing is left to catch: the context ends here
+ * and now.  What stands on the C stack between the scheduler and here is left as it is: it holds no
+ * lock, and nothing that only it would free.
+ */
+_Noreturn void nl_ctx_abandon(const nl_ctx *c);
+/*
  * Any thread: asks it to end when the message reaches it.  The reason is handed over.  0 or
  * -NL_ENOCONTEXT.
  */

@@ -10,6 +10,8 @@
 #ifndef NL_SCHED_IMPL_H
 #define NL_SCHED_IMPL_H
 
+#include <setjmp.h>
+
 #include "base/interrupt.h"
 #include "base/os.h"
 #include "base/spin.h"
@@ -68,6 +70,7 @@ typedef struct nl_worker {
     nl_event *events;
     bool lost; /* the monitor's own: current was given up */
     nl_thread *thread;
+    jmp_buf escape; /* to nl_worker_loop, out of a dispatch: nl_ctx_abandon */
     /* written before `current` first is; NULL: it cannot be interrupted */
     nl_interruptible *interruptible;
     int64_t thread_id; /* for nl_thread_sleeps */
@@ -119,6 +122,8 @@ void nl_worker_main(void *worker);
 
 /* ctx.c */
 void nl_dispatch(nl_worker *w, nl_ctx *c);
+/* The dispatch under way has been left by nl_ctx_abandon: does what has to be done at its end. */
+void nl_dispatch_abandoned(nl_worker *w);
 /*
  * By the monitor's thread, in a qsbr section: c is running and was told to end, and does not come
  * to it.  For all others it has ended from now on: its handle is gone, its names are free, who

@@ -347,11 +347,10 @@ static void perturb(nl_worker *w)
     }
 }
 
-void nl_worker_loop(nl_worker *w)
+static nl_noinline void loop(nl_worker *w)
 {
     nl_sched *s = &nl_the_sched;
     const uint64_t poll_ticks = NL_POLL_US * s->ticks_per_us;
-    nl_qsbr_online(w->qsbr);
     w->dispatch_start = w->last_poll = nl_ticks();
     while (!atomic_load_explicit(&s->stop, memory_order_relaxed)) {
         if (nl_unlikely(s->chaos)) {
@@ -383,6 +382,16 @@ void nl_worker_loop(nl_worker *w)
             nl_qsbr_sweep(w->qsbr);
         }
     }
+}
+
+void nl_worker_loop(nl_worker *w)
+{
+    nl_qsbr_online(w->qsbr);
+    /* One setjmp serves all dispatches of the worker, so that being left costs them nothing. */
+    if (setjmp(w->escape)) {
+        nl_dispatch_abandoned(w);
+    }
+    loop(w);
     nl_qsbr_offline(w->qsbr);
 }
 

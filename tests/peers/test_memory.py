@@ -113,3 +113,25 @@ def test_contexts(h):
         os.exit(0)""")
     process.expect("back")
     process.finish(0)
+
+
+def test_exhausted_receiver(h):
+    """memory.exhausted.receiver: a context that runs out of memory while it gets a message ends, the process goes on"""
+    if h.settings.slow > 1:
+        h.skip("sanitizers want more address space than that")
+    h.file("keeps.lua", "local kept = {} context.recv(0, function(_, t) kept[#kept + 1] = t end)")
+    h.file("other.lua", "context.recv(0, function(_, n, from, session) context.reply(from, session, n + 1) end)")
+    source = """
+        local keeps, other = assert(context.create("keeps.lua")), assert(context.create("other.lua"))
+        local t = {}
+        for i = 1, 2e6 do t[i] = true end
+        local ended, _, reason
+        repeat
+          context.send(keeps, t)
+          ended, _, reason = context.wait(keeps, 0.01)
+        until ended
+        print(reason)
+        print(context.query(other, 1))
+        os.exit(0)"""
+    result = h.run(source, wrap=("bash", "-c", 'ulimit -v 1000000; exec "$@"', "bash"), stderr="not enough memory")
+    assert result.stdout == "error: not enough memory\ntrue\t2\n", result

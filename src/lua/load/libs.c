@@ -144,7 +144,7 @@ static void call_opener(lua_State *L, lua_CFunction f, const char *name)
 {
     lua_pushcfunction(L, f);
     lua_pushstring(L, name);
-    lua_call(L, 1, 0);
+    nl_lua_call(L, 1, 0);
 }
 
 void nl_libs_install(lua_State *L, const char *name)
@@ -180,7 +180,7 @@ static void open_ours(lua_State *L, const nl_module *m)
 {
     lua_pushcfunction(L, m->open);
     lua_pushstring(L, m->name);
-    lua_call(L, 1, 1);
+    nl_lua_call(L, 1, 1);
     nl_libs_install(L, m->name);
 }
 

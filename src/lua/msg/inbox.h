@@ -35,6 +35,7 @@ typedef struct nl_peer {
 
 typedef struct nl_inbox {
     /* What every message touches. */
+    nl_packet *opened; /* a message whose values are just pushed: not lost if that raises */
     nl_packet *spare;      /* a message used up, for the next one to be sent */
     nl_peer *last;         /* the one looked up last */
     int share, share_left; /* sends between two looks at how long the receiver's mailbox is */
@@ -91,6 +92,17 @@ int nl_context_reply(lua_State *L);
 void nl_session_free(nl_inbox *ms, nl_wait *w);
 /* Gives a message up: a query that no script has seen is answered with ENOREPLY.  Any thread. */
 void nl_packet_refuse(nl_packet *m);
+/* Pushes the values of a message that nl_packet_used is called with next; returns how many. */
+static inline int nl_packet_open(nl_inbox *ms, lua_State *L, nl_packet *m)
+{
+    if (nl_unlikely(ms->opened)) { /* left over only if memory ran out */
+        nl_packet_free(ms->opened);
+    }
+    ms->opened = m;
+    int n = nl_packet_unpack(L, m);
+    ms->opened = NULL;
+    return n;
+}
 /* The message is used up: keeps it for the next one, or frees it. */
 static inline void nl_packet_used(nl_inbox *ms, nl_packet *m)
 {

@@ -47,7 +47,7 @@ static int push_helper(lua_State *L)
     }
     lua_pop(L, 1);
     lua_pushcfunction(L, make_helper);
-    return lua_pcall(L, 0, 1, 0);
+    return nl_lua_pcall(L, 0, 1);
 }
 
 /*
@@ -78,7 +78,7 @@ bool nl_cdata_pack(lua_State *L, int idx, unsigned char v[NL_CDATA_BYTES])
     if (push_helper(L) == 0 && !is_ctype(L, idx)) {
         lua_rawgeti(L, -1, 1);
         lua_pushvalue(L, idx);
-        if (lua_pcall(L, 1, 1, 0) == 0) {
+        if (nl_lua_pcall(L, 1, 1) == 0) {
             kind = (int)lua_tointeger(L, -1);
         }
         lua_pop(L, 1);
@@ -122,7 +122,7 @@ bool nl_cdata_push(lua_State *L, const unsigned char *p)
         return true;
     }
     lua_rawgeti(L, -1, 1 + kind);
-    lua_call(L, 0, 1);
+    nl_lua_call(L, 0, 1);
     memcpy((void *)(uintptr_t)lua_topointer(L, -1), p, size_of[kind]);
     lua_remove(L, -2);
     return true;

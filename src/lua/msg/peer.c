@@ -381,6 +381,9 @@ void nl_inbox_release(nl_lctx *lc)
     if (ms->spare) {
         nl_packet_free(ms->spare);
     }
+    if (ms->opened) {
+        nl_packet_free(ms->opened);
+    }
     nl_free(ms->buckets);
     nl_handles_fini(&ms->sessions);
     nl_free(ms->watchers);

@@ -24,7 +24,7 @@ static void behind_first(lua_State *L, int n, int extra)
 static inline int push_message(lua_State *L, nl_lctx *lc, nl_packet *m, nl_wait *callback)
 {
     nl_lua_pushboolean(L, 1);
-    int n = nl_packet_unpack(L, m), extra = 2;
+    int n = nl_packet_open(lc->inbox, L, m), extra = 2;
     nl_lua_pushnumber(L, (lua_Number)m->from);
     nl_lua_pushnumber(L, (lua_Number)m->session);
     nl_packet_used(lc->inbox, m);

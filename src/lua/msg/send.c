@@ -48,7 +48,7 @@ static void reply_run(nl_ctx *c, nl_msg *m)
     nl_session_free(lc->inbox, w);
     lua_State *L = nl_wait_begin(lc, w);
     nl_lua_pushboolean(L, 1);
-    int n = nl_packet_unpack(L, um);
+    int n = nl_packet_open(lc->inbox, L, um);
     nl_packet_used(lc->inbox, um);
     if (w->key2 && nl_unlikely(n > 1)) { /* context.query: one value */
         lua_pop(L, n - 1);

@@ -159,7 +159,7 @@ static void co_failed(nl_co *co)
         "error: error in the error's __tostring, or no memory left to describe it";
     const char *reason = undescribed, *text = undescribed + sizeof "error: " - 1;
     size_t reason_len = sizeof undescribed - 1, len = strlen(text);
-    if (lua_pcall(L, 1, 2, 0) == 0) {
+    if (nl_lua_pcall(L, 1, 2) == 0) {
         text = lua_tolstring(L, -2, &len);
         reason = lua_tolstring(L, -1, &reason_len);
     }
@@ -230,6 +230,7 @@ static __attribute__((noinline)) int climb(nl_co *co, nl_colink *base, int st)
             lua_pushlightuserdata(L, NL_MARK_DEAD);
         }
         base->L = P;
+        nl_lua_still_suspended(P);
         st = ok || !wrapped ? lua_resume(P, wrapped ? n : n + 1) : nl_wrap_fail(lc, P);
     }
     if (nl_unlikely(path != some)) {
@@ -250,6 +251,9 @@ static __attribute__((noinline)) void ended_otherwise(nl_lctx *lc, nl_co *co, in
         lua_settop(co->L, 0);
     } else {
         co_failed(co);
+        if (nl_unlikely(lc->dying)) { /* destroyed in the error's __tostring */
+            nl_interrupt_over(lc);
+        }
         if (st == LUA_ERRMEM) {
             nl_lctx_main_failed(lc, nl_reason_of("error: not enough memory"));
         }

@@ -76,6 +76,7 @@ static inline nl_wait *nl_block_wait_of(nl_lctx *lc, int kind)
 static inline int nl_park_of(nl_lctx *lc, lua_State *L)
 {
     nl_co *co = lc->cur;
+    nl_lua_no_hook_runs(L); /* for nobody blocks in a hook: L can be suspended */
     lc->parking = true;
     co->leaf = L;
     if (nl_co_unseen(co, L)) {

@@ -35,11 +35,19 @@ static inline const char *refusal(lua_State *L, lua_State *co)
     return nl_likely(lua_gettop(co) > 0) ? NULL : DEAD;
 }
 
+/* Why co, which may be resumed, cannot run with n arguments, or NULL. */
+static inline const char *cannot_run(lua_State *co, int n)
+{
+    return nl_unlikely(nl_stack_is_short())         ? "C stack overflow"
+           : nl_unlikely(!nl_lua_checkstack(co, n)) ? "too many arguments to resume"
+                                                    : NULL;
+}
+
 /* Moves n arguments from L's top to co and runs it, as the innermost coroutine. */
 static inline int run(nl_lctx *lc, lua_State *L, lua_State *co, int n)
 {
     if (n) {
-        lua_xmove(L, co, n); /* checks the stack */
+        lua_xmove(L, co, n);
     }
     /*
      * A finalizer may have been called on a thread that stands in no link: what it resumes cannot
@@ -81,15 +89,16 @@ static int co_resume(lua_State *L)
         return luaL_argerror(L, 1, "coroutine expected");
     }
     const char *why = refusal(L, co);
-    if (nl_unlikely(why || nl_stack_is_short())) {
-        return refuse(L, why ? why : "C stack overflow");
+    int n = lua_gettop(L) - 1;
+    if (nl_unlikely(why || (why = cannot_run(co, n)))) {
+        return refuse(L, why);
     }
-    int st = run(lc, L, co, lua_gettop(L) - 1);
+    int st = run(lc, L, co, n);
     if (nl_unlikely(lc->parking || lc->dying)) {
         return park_above(lc, L, co, NL_MARK_LEAF);
     }
     if (nl_likely(st == LUA_YIELD || st == LUA_OK)) {
-        int n = lua_gettop(co);
+        n = lua_gettop(co);
         if (nl_unlikely(n > LUA_MINSTACK - 4 && !lua_checkstack(L, n + 1))) {
             lua_settop(co, 0);
             return refuse(L, "too many results to resume");
@@ -127,16 +136,17 @@ static int wrapped(lua_State *L)
     nl_lctx *lc = nl_lctx_of(L);
     lua_State *co = lua_tothread(L, lua_upvalueindex(1));
     const char *why = refusal(L, co);
-    if (nl_unlikely(why || nl_stack_is_short())) {
-        lua_pushstring(L, why ? why : "C stack overflow");
+    int n = lua_gettop(L);
+    if (nl_unlikely(why || (why = cannot_run(co, n)))) {
+        lua_pushstring(L, why);
         return raise_here(L);
     }
-    int st = run(lc, L, co, lua_gettop(L));
+    int st = run(lc, L, co, n);
     if (nl_unlikely(lc->parking || lc->dying)) {
         return park_above(lc, L, co, NL_MARK_WRAP);
     }
     if (nl_likely(st == LUA_YIELD || st == LUA_OK)) {
-        int n = lua_gettop(co);
+        n = lua_gettop(co);
         if (nl_unlikely(n > LUA_MINSTACK - 4 && !lua_checkstack(L, n))) {
             return luaL_error(L, "too many results to resume");
         }
@@ -206,6 +216,7 @@ static injection *arm(nl_lctx *lc, lua_State *P)
     injection *in = nl_malloc(sizeof *in);
     *in = (injection){NL_NOREF, 0, lua_gethook(P), lua_gethookmask(P), lua_gethookcount(P)};
     lc->injection = in;
+    nl_lua_no_hook_runs(P); /* or ours would not be called */
     lua_sethook(P, inject_hook, LUA_MASKCOUNT, 1);
     return in;
 }
@@ -276,6 +287,7 @@ int nl_wrap_fail(nl_lctx *lc, lua_State *P)
         lua_pushvalue(P, 1);
         in->ref = nl_ref(lc, P);
         lua_settop(P, 0);
+        nl_lua_still_suspended(P);
         return lua_resume(P, 0);
     }
     /* The register of the call: one behind those that can be told from outside while it runs. */
@@ -285,6 +297,7 @@ int nl_wrap_fail(nl_lctx *lc, lua_State *P)
         n++;
     }
     in->slot = n + calls - 1;
+    nl_lua_still_suspended(P);
     return lua_resume(P, 1);
 }
 

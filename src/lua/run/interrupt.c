@@ -1,6 +1,7 @@
 /* interrupt.c - see interrupt.h */
 #include "lua/run/interrupt.h"
 
+#include "base/log.h"
 #include "lua/run/co.h"
 #include "lua/vm/jit.h"
 
@@ -9,35 +10,60 @@
 /* Every error that a script could catch would let it go on.  This one no handler sees, and the hook comes again. */
 static int raise_unseen(lua_State *L)
 {
+#if NL_LUAJIT_INSIDE
+    lua_pushliteral(L, "the context has ended");
+    nl_lua_hooks_reach_all(L); /* a pcall inside of a hook does not take this one for over */
+    return nl_lua_throw(L);
+#else
     nl_lctx *lc = nl_lctx_of(L);
-    if (lc->vm.heap) {
+    if (lc->vm.heap) { /* an error for want of memory is such a one */
         nl_heap_deny(lc->vm.heap, true);
         lua_newuserdata(L, 64);
     }
     return luaL_error(L, "the context has ended");
+#endif
+}
+
+static bool close_is_overdue(const volatile nl_state *s)
+{
+    return nl_now_ns() - s->closing_since > NL_CLOSE_NS;
 }
 
 static void leave_hook(lua_State *L, lua_Debug *ar)
 {
     (void)ar;
     nl_lctx *lc = nl_lctx_of(L);
-    if (!lc->cur) {
-        return; /* it has ended already, a finalizer runs */
+    if (lc->vm.closing) { /* a finalizer runs */
+        if (close_is_overdue(&lc->vm)) {
+            if (!lc->leaving) {
+                nl_log(lc->name, "a finalizer is cut off: at the end they have had %d s, all together",
+                       (int)(NL_CLOSE_NS / 1000000000));
+            }
+            lc->leaving = true;
+            raise_unseen(L);
+        }
+        return;
     }
     lc->dying = true;
     nl_ctx_end_killed(&lc->ctx);
-    if (lua_isyieldable(L)) {
-        lua_yield(L, 0);
-    } else {
+    if (!lua_isyieldable(L)) {
         raise_unseen(L);
     }
+    lc->leaving = true;
+    atomic_signal_fence(memory_order_seq_cst); /* from here on no signal handler takes this for no hook */
+    nl_lua_in_hook(L);
+    lua_yield(L, 0);
 }
 
 int nl_leave(lua_State *L)
 {
     nl_lctx_of(L)->dying = true;
     lua_sethook(L, leave_hook, LUA_MASKCOUNT, 1);
-    return lua_isyieldable(L) ? lua_yield(L, 0) : raise_unseen(L);
+    if (!lua_isyieldable(L)) {
+        return raise_unseen(L);
+    }
+    nl_lua_no_hook_runs(L);
+    return lua_yield(L, 0);
 }
 
 void nl_interrupt_over(nl_lctx *lc)
@@ -61,9 +87,11 @@ static void slow_hook(lua_State *L, lua_Debug *ar)
     }
 }
 
-bool nl_interrupt_wanted(nl_ctx *c, bool limbo)
+NL_NO_TSAN bool nl_interrupt_wanted(nl_ctx *c, bool limbo)
 {
-    return limbo || atomic_load(&c->kill_posted) || nl_jit_mode(&((nl_lctx *)c)->vm) == NL_JIT_OFF;
+    const volatile nl_state *s = &((nl_lctx *)c)->vm;
+    return limbo || s->closing || atomic_load_explicit(&c->kill_posted, memory_order_relaxed) ||
+           nl_jit_mode(&((nl_lctx *)c)->vm) == NL_JIT_OFF;
 }
 
 /*
@@ -79,16 +107,32 @@ static NL_NO_TSAN void set_hook(lua_State *L, lua_Hook hook)
     lua_sethook(L, hook, LUA_MASKCOUNT, 1);
 }
 
+/*
+ * One that is to end is reached in its own hooks, finalizers and __tostring, too, where LuaJIT calls no hook: it is told that
+ * none of these runs.  So leave_hook may run inside of them; what it raises ends at the protected call that LuaJIT makes
+ * them in.  A loop in C is not reached: a string pattern that tries everything, a C module.
+ */
+static NL_NO_TSAN void reach(lua_State *L)
+{
+    nl_lua_hooks_reach_all(L);
+    set_hook(L, leave_hook);
+}
+
 NL_NO_TSAN void nl_interrupted(nl_ctx *c)
 {
-    const nl_lctx *lc = (nl_lctx *)c;
-    const volatile nl_state *s = &lc->vm; /* as it is at this moment */
-    lua_State *L = s->L;
-    if (!L || s->closing) {
+    const volatile nl_lctx *lc = (nl_lctx *)c; /* as it is at this moment */
+    lua_State *L = lc->vm.L;
+    if (!L) {
         return;
     }
-    if (atomic_load_explicit(&c->kill_posted, memory_order_acquire)) {
-        set_hook(L, leave_hook);
+    if (lc->vm.closing) {
+        if (close_is_overdue(&lc->vm)) {
+            reach(L);
+        }
+    } else if (lc->leaving) {
+        return;
+    } else if (lc->dying || atomic_load_explicit(&c->kill_posted, memory_order_relaxed)) {
+        reach(L);
     } else if (!lua_gethookmask(L)) {
         set_hook(L, slow_hook);
     }

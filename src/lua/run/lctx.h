@@ -148,6 +148,7 @@ struct nl_lctx {
     uint32_t runs;  /* of roots; paces the look whether the JIT compiler is due */
     bool parking;   /* nl_park was called: the yield under way is the runtime's */
     bool dying;     /* destroyed or exiting: no further Lua runs */
+    bool leaving;   /* leave_hook is just suspending for good (interrupt.c) */
     bool in_fanout; /* one message ends several waits: what runs for one is not to give way to the next */
     nl_state vm;
 
@@ -341,6 +342,7 @@ static inline lua_State *nl_wait_begin(nl_lctx *lc, nl_wait *w)
 static inline void nl_wait_end(nl_lctx *lc, nl_wait *w, int n)
 {
     if (w->co) {
+        nl_lua_still_suspended(w->co->leaf);
         nl_co_run(w->co, n);
     } else {
         nl_wait_end_callback(lc, w, n);

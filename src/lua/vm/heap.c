@@ -180,9 +180,12 @@ static void *get(nl_heap *s, size_t n)
 
 static void put(nl_heap *s, void *p, size_t n)
 {
+    if (nl_unlikely(p == s->first)) {
+        return; /* to the end of nl_state_close a signal handler may touch it */
+    }
     if (nl_unlikely(is_big(n))) {
         big_free(s, p, n);
-    } else if (nl_likely(!s->closing && p != s->first)) {
+    } else if (nl_likely(!s->closing)) {
         unsigned c = class_of(n);
         *(void **)p = s->free[c];
         s->free[c] = p;
@@ -194,7 +197,7 @@ static void *first_block(nl_heap *s, size_t n)
 {
     size_t size = (n + STEP - 1) & ~(size_t)(STEP - 1);
     if (is_big(n) || size > left(s)) {
-        return get(s, n);
+        return s->first = get(s, n);
     }
     s->first = s->bump;
     s->bump += size;

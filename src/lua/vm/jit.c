@@ -29,7 +29,7 @@ void nl_jit_switch(lua_State *L, bool on)
 static int turn_on(lua_State *L)
 {
     lua_pushcfunction(L, open_library);
-    lua_call(L, 0, 0);
+    nl_lua_call(L, 0, 0);
     nl_jit_switch(L, true);
     return 0;
 }

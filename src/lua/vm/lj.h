@@ -10,13 +10,13 @@
  * compiled into libluajit.a, known by its checksum, and they are read with the same flags; so the layouts cannot differ.
  *
  *   lua_State        base, top, maxstack, status, cframe's low bit (lua_isyieldable), glref; in state.c nextgc
- *   global_State     allocf, allocd, registrytv, gcroot; gc.total and gc.threshold; in pack_plain.c str.num, in state.c gc.mmudata
+ *   global_State     hookmask's HOOK_ACTIVE; allocf, allocd, registrytv, gcroot; gc.total and gc.threshold; in pack_plain.c str.num, in state.c gc.mmudata
  *   TValue           the tags, by lj_obj.h's macros
  *   GCstr, GCudata   len, the bytes behind it (of a string, with zeros up to a whole word); metatable
  *   GCcdata          in pack_cdata.c ctypeid
  *   GCproto          in chunk.c the constants
  *   GCtab            array, asize, node, hmask, and how a key finds its node (lj_tab.h); in pack_plain.c nomm
- *   functions        lj_state_growstack, lj_vm_resume (as lua_resume calls it), lj_gc_barrierback; in pack_plain.c
+ *   functions        lj_err_throw, lj_state_growstack, lj_vm_resume (as lua_resume calls it), lj_gc_barrierback; in pack_plain.c
  *                    lj_tab_new, lj_tab_newkey, lj_tab_getinth, lj_tab_setinth, lj_str_new, lj_gc_step.  The library is one
  *                    compilation unit: of its functions only those that its assembler part calls can be linked with.
  *
@@ -330,6 +330,64 @@ static inline lua_Alloc nl_lua_getallocf(lua_State *L, void **ud)
     return G(L)->allocf;
 }
 
+/*
+ * L is suspended and has been pushed on: that may have run finalizers on it, and LuaJIT takes a thread on which an error
+ * was raised for one that runs.
+ */
+static inline void nl_lua_still_suspended(lua_State *L)
+{
+    L->status = LUA_YIELD;
+}
+
+/* --- hooks ------------------------------------------------------------------------------------ */
+
+/* Between these two no hook of the script is called: LuaJIT takes it that one is running. */
+typedef int nl_lua_hooks;
+static inline nl_lua_hooks nl_lua_hooks_off(lua_State *L)
+{
+    int was = G(L)->hookmask & HOOK_ACTIVE;
+    G(L)->hookmask |= HOOK_ACTIVE;
+    return was;
+}
+
+static inline void nl_lua_hooks_back(lua_State *L, nl_lua_hooks was)
+{
+    if (!was) {
+        hook_leave(G(L));
+    }
+}
+
+/* A hook or a finalizer runs, in which no hook is called: from now on one is.  In a signal handler. */
+static inline void nl_lua_hooks_reach_all(lua_State *L)
+{
+    hook_leave(G(L));
+}
+
+/* In a hook, in which nl_lua_hooks_reach_all may have been called: makes it one again, as lua_yield wants. */
+static inline void nl_lua_in_hook(lua_State *L)
+{
+    hook_enter(G(L));
+}
+
+_Noreturn void lj_err_throw(lua_State *L, int errcode);
+
+/* Raises the value on top as an error for which no handler is called. */
+static inline int nl_lua_throw(lua_State *L)
+{
+    lj_err_throw(L, LUA_ERRMEM);
+}
+
+/*
+ * No hook is running: says so to LuaJIT, which believes it if one has raised an error in a reader of load.  lua_yield
+ * would then leave the frame of a hook.
+ */
+static inline void nl_lua_no_hook_runs(lua_State *L)
+{
+    if (nl_unlikely(hook_active(G(L)))) {
+        hook_leave(G(L));
+    }
+}
+
 #else /* the same by the API */
 
 #define nl_lua_gettop lua_gettop
@@ -401,5 +459,49 @@ static inline void *nl_lua_newuserdata(lua_State *L, size_t size, int n)
     return p;
 }
 
+typedef struct nl_lua_hooks {
+    lua_Hook hook;
+    int mask, count;
+} nl_lua_hooks;
+
+static inline nl_lua_hooks nl_lua_hooks_off(lua_State *L)
+{
+    nl_lua_hooks was = {lua_gethook(L), lua_gethookmask(L), lua_gethookcount(L)};
+    if (was.mask) {
+        lua_sethook(L, NULL, 0, 0);
+    }
+    return was;
+}
+
+static inline void nl_lua_hooks_back(lua_State *L, nl_lua_hooks was)
+{
+    if (was.mask) {
+        lua_sethook(L, was.hook, was.mask, was.count);
+    }
+}
+
+/* There is no way to: */
+#define nl_lua_still_suspended(L) ((void)(L))
+#define nl_lua_no_hook_runs(L) ((void)(L))
+#define nl_lua_hooks_reach_all(L) ((void)(L))
+#define nl_lua_in_hook(L) ((void)(L))
+
 #endif
+
+/* lua_call and lua_pcall of what is the runtime's own: no hook of the script sees it or raises an error in it. */
+static inline void nl_lua_call(lua_State *L, int nargs, int nresults)
+{
+    nl_lua_hooks was = nl_lua_hooks_off(L);
+    lua_call(L, nargs, nresults);
+    nl_lua_hooks_back(L, was);
+}
+
+static inline int nl_lua_pcall(lua_State *L, int nargs, int nresults)
+{
+    nl_lua_hooks was = nl_lua_hooks_off(L);
+    int st = lua_pcall(L, nargs, nresults, 0);
+    nl_lua_hooks_back(L, was);
+    return st;
+}
+
 #endif

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "base/os.h"
 #include "lua/vm/jit.h"
 #include "sched/shutdown.h"
 
@@ -18,7 +19,10 @@ nl_state *nl_state_of_slow(lua_State *L)
 static int panic(lua_State *L)
 {
     const char *text = lua_tostring(L, -1);
-    const nl_state *s = nl_state_of(L);
+    nl_state *s = nl_state_of(L);
+    if (s->abandon) {
+        s->abandon(s, text ? text : "?");
+    }
     nl_shutdown_request(EXIT_FAILURE); /* LuaJIT calls exit: neither that nor the log may hang for ever */
     nl_log(s->name ? s->name(s) : NULL, "error outside of any Lua function, the process cannot go on: %s",
            text ? text : "?");
@@ -86,16 +90,22 @@ static bool must_close(const nl_state *s, bool finalizers)
 
 void nl_state_close(nl_state *s, bool finalizers)
 {
+    s->closing_since = nl_now_ns();
+    atomic_signal_fence(memory_order_seq_cst);
     s->closing = true;
-    atomic_signal_fence(memory_order_seq_cst); /* no signal handler touches the state from here on */
-    if (s->L && must_close(s, finalizers)) {
+    lua_State *L = s->L;
+    if (L && must_close(s, finalizers)) {
         if (s->heap) {
             nl_heap_deny(s->heap, false);
-            nl_heap_closing(s->heap);
+            nl_heap_closing(s->heap); /* its memory stays for a while */
+        } else {
+            s->L = NULL;
+            atomic_signal_fence(memory_order_seq_cst); /* no signal handler touches it any more */
         }
-        lua_close(s->L);
+        lua_close(L);
     }
     s->L = NULL;
+    atomic_signal_fence(memory_order_seq_cst);
     heap_drop(s);
     nl_jit_uncount(s);
 }
@@ -108,7 +118,7 @@ void nl_state_push_ffi(lua_State *L)
         lua_pop(L, 1);
         lua_pushcfunction(L, luaopen_ffi);
         lua_pushstring(L, LUA_FFILIBNAME);
-        lua_call(L, 1, 1);
+        nl_lua_call(L, 1, 1);
         lua_pushvalue(L, -1);
         lua_setfield(L, -3, LUA_FFILIBNAME);
     }
