@@ -81,24 +81,30 @@ local endless = [[
   }
   context.send(context.parent, "begins")
   places[where]()]]
+local program = 0
+while arg[program - 1] do program = program - 1 end
+local bundled = io.popen(("'%s' -v"):format(arg[program])):read("*l"):find("bundled")
+-- Where no hook is called, only the inside of LuaJIT tells how to reach what runs.
+local hidden = { tostring = true, callback_tostring = true, hook = true, hook_of_coroutine = true, coroutine_in_hook = true,
+  after_hook_error = true, finalizer = true }
 for _, where in ipairs { "tostring", "callback_tostring", "hook", "hook_of_coroutine", "coroutine_in_hook", "after_hook_error",
   "finalizer", "handler", "gsub", "comparator", "metamethod", "reader" } do
-  t.test("rules.hooks.endless." .. where .. ": one that runs for ever there is destroyed", function()
+  if bundled or not hidden[where] then t.test("rules.hooks.endless." .. where .. ": one that runs for ever there is destroyed", function()
     local h = t.spawn(endless, where)
     t.returns({ true, "begins", h, -1 }, context.recv(h, 20))
     timer.sleep(0.02)
     t.good(context.destroy(h, "enough"))
     t.returns({ true, 0, "enough" }, context.wait(h))
-  end)
+  end) end
 end
 
-t.test("rules.hooks.endless.end: a finalizer that runs for ever at the end is cut off", function()
+if bundled then t.test("rules.hooks.endless.end: a finalizer that runs for ever at the end is cut off", function()
   local h = t.spawn [[
     local function loop() while true do end end
     for _ = 1, 3 do getmetatable(newproxy(true)).__gc = loop end
     timer.sleep(0)]]
   t.returns({ true, 0, "exit" }, context.wait(h)) -- the runner waits for the process
-end)
+end) end
 
 -- Random calls of everything, while hooks raise at random places.
 local storm = [[
