@@ -247,9 +247,10 @@ static nl_reason *unending_reason(nl_ctx *c)
     size_t n = strlen(text);
     if (asked) {
         size_t len = asked->len < SHOWN_MAX ? asked->len : SHOWN_MAX;
-        memcpy(text + n, ": ", 2);
-        memcpy(text + n + 2, asked->text, len);
-        n += len + 2;
+        text[n++] = ':';
+        text[n++] = ' ';
+        memcpy(text + n, asked->text, len);
+        n += len;
     }
     return nl_reason_new(text, n);
 }

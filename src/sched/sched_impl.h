@@ -118,7 +118,7 @@ void nl_worker_loop(nl_worker *w);
 
 /* sched.c */
 nl_worker *nl_worker_new(int index, int *err);
-void nl_worker_main(void *worker);
+void nl_worker_main(void *arg);
 
 /* ctx.c */
 void nl_dispatch(nl_worker *w, nl_ctx *c);
