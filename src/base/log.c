@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#define NO_WHO "nl-jit"
 #define WHO_MAX 216 /* bytes of a context's name that are shown */
 
 /* who, with what could end the line or move the terminal's cursor written as in a Lua string. */
@@ -42,7 +43,7 @@ static size_t stamp(char *buf, size_t size, const char *who)
 #else
     localtime_r(&t, &tm);
 #endif
-    quote(name, sizeof name, who ? who : "nl-jit");
+    quote(name, sizeof name, who ? who : NO_WHO);
     int n = snprintf(buf, size, "%04d-%02d-%02d %02d:%02d:%02d.%06d [%s] ", tm.tm_year + 1900, tm.tm_mon + 1,
                      tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, usec, name);
     return (size_t)n < size ? (size_t)n : size - 1;
@@ -147,7 +148,7 @@ void nl_log_async(const char *who, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(late.text, sizeof late.text, fmt, ap);
     va_end(ap);
-    snprintf(late.who, sizeof late.who, "%s", who);
+    snprintf(late.who, sizeof late.who, "%s", who ? who : NO_WHO);
     if (nl_thread_start(NULL, "nl-log", write_late, NULL)) {
         atomic_store(&late.taken, false);
     }

@@ -46,7 +46,7 @@ nl_worker *nl_worker_new(int index, int *err)
     return w;
 }
 
-static void worker_free(nl_worker *w)
+void nl_worker_free(nl_worker *w)
 {
     nl_reactor_free(w->reactor);
     nl_timers_fini(&w->ctx_timers);
@@ -80,7 +80,7 @@ int nl_sched_init(const nl_sched_config *cfg)
     }
     if (err) {
         while (s->nworkers) {
-            worker_free(s->worker[--s->nworkers]);
+            nl_worker_free(s->worker[--s->nworkers]);
         }
         return err;
     }
@@ -104,7 +104,7 @@ void nl_sched_fini(void)
     nl_slots_free(s->contexts);
     nl_mutex_free(s->start_lock);
     for (int i = 0; i < nl_workers_all(); i++) {
-        worker_free(s->worker[i]);
+        nl_worker_free(s->worker[i]);
     }
     nl_pool_thread_exit();
     nl_trim_wait();
@@ -170,7 +170,7 @@ static void start_workers(void)
         failed = err ? err : failed;
     }
     for (int i = n; i < wanted; i++) {
-        worker_free(s->worker[i]);
+        nl_worker_free(s->worker[i]);
     }
     s->nworkers = n;
     atomic_store(&s->nall, n);
@@ -209,12 +209,16 @@ int nl_worker_index(void)
 
 void nl_sched_blocking_begin(void)
 {
-    nl_qsbr_offline(nl_self->qsbr);
+    if (nl_self) {
+        nl_qsbr_offline(nl_self->qsbr);
+    }
 }
 
 void nl_sched_blocking_end(void)
 {
-    nl_qsbr_online(nl_self->qsbr);
+    if (nl_self) {
+        nl_qsbr_online(nl_self->qsbr);
+    }
 }
 
 nl_reactor *nl_worker_reactor(int worker)

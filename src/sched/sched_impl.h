@@ -118,6 +118,7 @@ void nl_worker_loop(nl_worker *w);
 
 /* sched.c */
 nl_worker *nl_worker_new(int index, int *err);
+void nl_worker_free(nl_worker *w);
 void nl_worker_main(void *arg);
 
 /* ctx.c */

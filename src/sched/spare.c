@@ -22,11 +22,13 @@
 #include "base/log.h"
 #include "sched/sched_impl.h"
 
-#define CALM_TICKS 10 /* until spares are sent off duty */
+#define CALM_TICKS 10   /* until spares are sent off duty */
+#define PAUSE_TICKS 100 /* after a failure: descriptors or threads were out */
 
 static struct {
-    int calm;    /* ticks in a row that found a worker not stuck */
-    bool failed; /* none can be started */
+    int calm;  /* ticks in a row that found a worker not stuck */
+    int pause; /* ticks until the next attempt to start one */
+    bool told; /* that none can be started */
 } spares;
 
 bool nl_worker_sleeps(const nl_worker *w)
@@ -38,25 +40,31 @@ static void start_one(void)
 {
     nl_sched *s = &nl_the_sched;
     int i = nl_workers_all(), err;
-    if (i == NL_WORKERS_MAX || spares.failed) {
+    if (i == NL_WORKERS_MAX || spares.pause) {
         return;
     }
     nl_worker *w = nl_worker_new(i, &err);
     if (w) {
         char name[32];
         snprintf(name, sizeof name, "nl-spare-%d", i - s->nworkers);
+        nl_mutex_lock(s->start_lock); /* nl_worker_main waits until all is written */
         s->worker[i] = w;
-        atomic_store(&s->nall, i + 1); /* from here on others look through it */
-        nl_mutex_lock(s->start_lock);  /* nl_worker_main waits until thread is written */
-        err = nl_thread_start(&w->thread, name, nl_worker_main, w); /* if not, thread stays NULL */
+        err = nl_thread_start(&w->thread, name, nl_worker_main, w);
+        if (!err) {
+            atomic_store(&s->nall, i + 1); /* from here on others look through it */
+        }
         nl_mutex_unlock(s->start_lock);
+        if (err) {
+            nl_worker_free(w);
+        }
     }
-    if (err) {
-        spares.failed = true;
+    spares.pause = err ? PAUSE_TICKS : 0;
+    if (err && !spares.told) {
         nl_log_async(NULL,
                      "no spare worker can be started (%s): contexts wait for those that sleep in the system",
                      nl_err_text(err));
     }
+    spares.told = err;
 }
 
 /* Puts a spare on duty: one that rests, else a new one. */
@@ -65,7 +73,7 @@ static void call_one(int n)
     nl_sched *s = &nl_the_sched;
     for (int i = s->nworkers; i < n; i++) {
         nl_worker *w = s->worker[i];
-        if (w->thread && atomic_exchange(&w->off_duty, false)) {
+        if (atomic_exchange(&w->off_duty, false)) {
             nl_reactor_wake(w->reactor);
             return;
         }
@@ -78,7 +86,7 @@ static void send_all_off(int n)
     nl_sched *s = &nl_the_sched;
     for (int i = s->nworkers; i < n; i++) {
         nl_worker *w = s->worker[i];
-        if (w->thread && !atomic_exchange(&w->off_duty, true)) {
+        if (!atomic_exchange(&w->off_duty, true)) {
             /* it may be parked, and is not to be found there any more */
             nl_reactor_wake(w->reactor);
         }
@@ -92,11 +100,12 @@ void nl_spares_adjust(const bool *stuck, int n)
     for (int i = 0; i < n; i++) {
         if (!stuck[i] && i < s->nworkers) {
             free_worker = true;
-        } else if (!stuck[i] && s->worker[i]->thread && !atomic_load(&s->worker[i]->off_duty)) {
+        } else if (!stuck[i] && !atomic_load(&s->worker[i]->off_duty)) {
             free_spare = true;
         }
     }
     spares.calm = free_worker ? spares.calm + 1 : 0;
+    spares.pause -= spares.pause > 0;
     if (spares.calm == CALM_TICKS) {
         send_all_off(n);
     }
@@ -117,16 +126,14 @@ void nl_spares_adjust(const bool *stuck, int n)
 
 void nl_spares_init(void)
 {
-    spares.calm = 0;
-    spares.failed = false;
+    spares.calm = spares.pause = 0;
+    spares.told = false;
 }
 
 void nl_spares_join(void)
 {
     nl_sched *s = &nl_the_sched;
     for (int i = s->nworkers; i < nl_workers_all(); i++) {
-        if (s->worker[i]->thread) {
-            nl_thread_join(s->worker[i]->thread);
-        }
+        nl_thread_join(s->worker[i]->thread);
     }
 }

@@ -89,3 +89,41 @@ def test_freed_standard(h):
             timer.sleep(0)
             """, status=None)
         assert h.accept(listener).read_all() == b"hello", closed
+
+
+def test_spare_later(h):
+    """life.blocking.later: a spare worker that could not be started for want of descriptors is started when there are some"""
+    h.file("sleeper.lua", """
+        local ffi, out = require "ffi", ...
+        ffi.cdef "int usleep(unsigned); int read(int, char *, size_t); int lseek(int, int, int);"
+        context.send(context.parent, "ready")
+        if out then
+          context.recv(context.parent)
+          repeat ffi.C.usleep(20000) until ffi.C.lseek(2, 0, 2) > 0 -- nl-jit has said that it cannot
+        else
+          ffi.C.read(0, ffi.new "char[1]", 1)
+        end
+        """)
+    source = """
+        local ffi = require "ffi"
+        ffi.cdef "int pipe(int *); int dup(int); int dup2(int, int); int close(int); int write(int, const char *, size_t);"
+        local pipe, fds = ffi.new "int[2]", {}
+        ffi.C.pipe(pipe)
+        ffi.C.dup2(pipe[0], 0)
+        local a = context.create("sleeper.lua", "out")
+        context.recv(a)
+        repeat fds[#fds + 1] = ffi.C.dup(0) until fds[#fds] < 0
+        ffi.C.close(table.remove(fds, 1)) -- a spare wants more than one
+        context.send(a, "go")
+        context.wait(a)
+        for _, fd in ipairs(fds) do ffi.C.close(fd) end
+        local b = context.create "sleeper.lua"
+        context.recv(b)
+        timer.sleep(0.01) -- somebody else has to look at the clock while b sleeps
+        ffi.C.write(pipe[1], "x", 1)
+        context.wait(b)
+        """
+    shell = ("sh", "-c", 'ulimit -n 60; exec "$@" 2>log', "sh")
+    script = h.file("main.lua", source)
+    h.cli("-w", "1", script.name, wrap=shell).finish(0)
+    assert "no spare worker" in (h.tmp / "log").read_text()
