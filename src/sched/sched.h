@@ -66,6 +66,7 @@ int nl_worker_index(void);
  * waits for it (qsbr.h).  In between nothing is looked up, nothing retired, no Lua runs, and
  * neither the caller nor its callers hold a looked-up pointer.  It costs two stores.
  * (Other workers look after this worker's sockets, timers and contexts in any case: monitor.c.)
+ * On a thread that is no worker they do nothing.
  */
 void nl_sched_blocking_begin(void);
 void nl_sched_blocking_end(void);

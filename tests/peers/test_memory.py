@@ -1,5 +1,7 @@
 """Memory of the process, seen from outside: after a peak it comes back."""
 
+from test_shutdown import Stuck
+
 RSS = """
 local function rss()
   for line in io.lines "/proc/self/status" do
@@ -135,3 +137,18 @@ def test_exhausted_receiver(h):
         os.exit(0)"""
     result = h.run(source, wrap=("bash", "-c", 'ulimit -v 1000000; exec "$@"', "bash"), stderr="not enough memory")
     assert result.stdout == "error: not enough memory\ntrue\t2\n", result
+
+
+def test_error_log(h):
+    """life.memory.error: memory of contexts that have ended does not wait for an error that finds no reader on standard error"""
+    if h.settings.slow > 1 or h.workers == 1:
+        h.skip("sanitizers have an allocator of their own; one worker is the one that waits")
+    h.file("fails.lua", "timer.cycle(0, function() error(('x'):rep(100)) end)")
+    h.file("nothing.lua", "return")
+    process = Stuck(h, RSS + """
+        context.create("fails.lua")
+        timer.sleep(0.2)
+        local before = rss()
+        for i = 1, 20000 do context.wait(assert(context.create("nothing.lua"))) end
+        os.exit(rss() - before < 12 and 3 or 4)""", streams=("stderr",), fill=True)
+    process.ends(3)

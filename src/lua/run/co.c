@@ -165,7 +165,9 @@ static void co_failed(nl_co *co)
     }
     /* error() in the main chunk ends it without a word, as luajit does. */
     if (!co->main || !lua_isnil(co->L, -1)) {
+        nl_sched_blocking_begin(); /* standard error may find no reader */
         nl_log_text(lc->name, text, len);
+        nl_sched_blocking_end();
     }
     if (co->main) {
         nl_lctx_main_failed(lc, nl_reason_new(reason, reason_len));
