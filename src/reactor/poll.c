@@ -78,6 +78,12 @@ int nl_reactor_new(nl_reactor **out)
     }
     for (int i = 0; i < 2; i++) {
         r->bell[i] = nl_fd_up(r->bell[i]);
+        if (r->bell[i] < 0) {
+            int err = -errno;
+            close(r->bell[1 - i]);
+            nl_free(r);
+            return err;
+        }
         fcntl(r->bell[i], F_SETFD, FD_CLOEXEC);
         fcntl(r->bell[i], F_SETFL, O_NONBLOCK);
     }
