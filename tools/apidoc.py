@@ -12,6 +12,7 @@ The annotations are the one source: LuaLS files (`---@meta`) that editors read a
 - In a function's text, `Errors:` begins the list of errors, and `Example:` the examples, which tests/test_docs.py runs.
   `Form: …` gives a signature that Lua cannot spell (a parameter after `...`).
 - A callback's description says whether it is called `Once` or is `Continuous`; nil removes one of the latter.
+- A module may go on in files NAME_*.lua, which are read after NAME.lua, in the order of their names.
 - lualib/meta/rules.md is the text of docs/api/README.md; `<!-- modules -->`, `<!-- types -->`, `<!-- errors -->` and
   `<!-- functions -->` stand for tables that are made here.
 """
@@ -166,16 +167,24 @@ class Class:
 
 class Module:
     def __init__(self, name):
-        self.name, self.path = name, META / f"{name}.lua"
+        self.name = name
+        self.paths = [META / f"{name}.lua", *sorted(META.glob(f"{name}_*.lua"))]
         self.sections = []  # [title, {function name: [Form]}]
         self.classes = {}
-        comment, start = [], 0
-        for number, line in enumerate(self.path.read_text().splitlines(), 1):
+        for path in self.paths:
+            self.read(path)
+        for _, functions in self.sections:
+            for function, forms in functions.items():
+                if not trimmed(forms[0].text) or not forms[0].example:
+                    raise Mistake(f"{forms[0].where}: {function} has no text or no example")
+
+    def read(self, path):
+        comment = []
+        for number, line in enumerate(path.read_text().splitlines(), 1):
             if line.startswith("---"):
                 comment.append(line[3:])
-                start = start or number
                 continue
-            where = f"{self.path.relative_to(TOP)}:{number}"
+            where = f"{path.relative_to(TOP)}:{number}"
             if m := re.match(r"-- ## (.*)", line):
                 self.sections.append((m[1], {}))
             elif m := re.match(r"function ([\w.]+)\((.*)\) end$", line):
@@ -184,16 +193,12 @@ class Module:
                     self.sections.append((None, {}))
                 self.sections[-1][1].setdefault(m[1], []).append(form)
             elif comment:
-                self.read_class(where, comment)
-            comment, start = [], 0
+                self.read_class(comment)
+            comment = []
         if comment:
-            self.read_class(where, comment)
-        for _, functions in self.sections:
-            for function, forms in functions.items():
-                if not trimmed(forms[0].text) or not forms[0].example:
-                    raise Mistake(f"{forms[0].where}: {function} has no text or no example")
+            self.read_class(comment)
 
-    def read_class(self, where, comment):
+    def read_class(self, comment):
         text, fields, name = [], [], None
         for line in comment:
             tag, _, rest = line.partition(" ")
@@ -206,7 +211,10 @@ class Module:
                 name, _, rest = rest.partition(" ")
             elif not tag.startswith("@"):
                 text.append(line)
-        if name:
+        if name in self.classes:  # goes on in another file
+            self.classes[name].text += text
+            self.classes[name].fields += fields
+        elif name:
             self.classes[name] = Class(name, text, fields)
 
     def functions(self):
@@ -291,7 +299,7 @@ def generated(source):
 
 
 def page(module):
-    out = [generated(f"lualib/meta/{module.name}.lua"), "", f"# {module.name}", ""]
+    out = [generated(", ".join(str(path.relative_to(TOP)) for path in module.paths)), "", f"# {module.name}", ""]
     main = module.classes[f"{module.name}lib"]
     out += [*trimmed(main.text), ""]
     out += ["The rules that hold for every function, and all error codes, are in [README.md](README.md).", ""]
