@@ -58,6 +58,9 @@ size_t nl_stack_left(void);
  */
 void nl_stderr_write(const void *p, size_t n);
 
+/* 64 bits from the system's generator of random numbers. */
+uint64_t nl_os_random(void);
+
 /*
  * Memory of the system: n bytes (a power of two, at least a page), aligned to n, zeroed.  NULL when
  * there is none.

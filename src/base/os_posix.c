@@ -19,6 +19,9 @@
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __APPLE__
+#include <sys/random.h>
+#endif
 #ifdef __FreeBSD__
 #include <pthread_np.h>
 #endif
@@ -228,6 +231,15 @@ int nl_thread_unpin(void)
 }
 
 #endif
+
+uint64_t nl_os_random(void)
+{
+    uint64_t n = 0;
+    if (getentropy(&n, sizeof(n))) { /* there is none: at least not the same in each process */
+        n = (uint64_t)nl_now_ns() * 0x9e3779b97f4a7c15u ^ (uint64_t)getpid();
+    }
+    return n;
+}
 
 /* --- Threads ----------------------------------------------------------------------------- */
 

@@ -327,6 +327,7 @@ static const nl_module modules[] = {
     {NL_LIB_BUFFER, "buffer", luaopen_nl_buffer, NULL, NULL},
     {NL_LIB_IO, "io", NULL, NULL, nl_io_extend},
     {NL_LIB_OS, "os", NULL, NULL, nl_os_extend},
+    {NL_LIB_MATH, "math", NULL, NULL, nl_math_extend},
     {NL_LIB_STRING, "string", NULL, NULL, nl_string_extend},
     {0, NULL, NULL, NULL, NULL},
 };

@@ -127,3 +127,16 @@ def test_spare_later(h):
     script = h.file("main.lua", source)
     h.cli("-w", "1", script.name, wrap=shell).finish(0)
     assert "no spare worker" in (h.tmp / "log").read_text()
+
+
+def test_seed(h):
+    """rules.random.environment: NLJIT_SEED makes random numbers the same in every run, and differ between contexts"""
+    h.file("child.lua", "context.send(context.parent, math.random(2^50))")
+    source = """for i = 1, 3 do
+          math.randomseed(os.time())
+          print(math.random(2^50), (select(2, context.recv((context.create "child.lua")))))
+        end"""
+    runs = [h.run(source, env=env).stdout for env in ({"NLJIT_SEED": "5"}, {"NLJIT_SEED": "5"}, {"NLJIT_SEED": "6"}, {}, {})]
+    assert runs[0] == runs[1]
+    assert len(set(runs)) == 4
+    assert len({number for line in runs[0].splitlines() for number in line.split()[1:]}) == 3

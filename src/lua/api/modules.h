@@ -20,6 +20,7 @@ void nl_context_push_field(lua_State *L, const char *name);
 void nl_timer_push_field(lua_State *L, const char *name);
 /* Replaces what is the runtime's own in LuaJIT's table of that name, on top of the stack. */
 void nl_io_extend(lua_State *L);
+void nl_math_extend(lua_State *L);
 void nl_os_extend(lua_State *L);
 void nl_string_extend(lua_State *L);
 /* io_write.c: replaces the global function print. */
