@@ -112,7 +112,7 @@ static void index_add(nl_pending *p, nl_packet *m)
 static void index_cut(nl_pending *p, const nl_packet *m)
 {
     sender **at = place_of(p, m->from), *s = *at;
-    nl_debug_assert(s->ring[s->first] == m, "only the oldest message of a sender is taken");
+    nl_assert(s && s->ring[s->first] == m, "only the oldest message of a sender is taken");
     s->first = (s->first + 1) & (s->cap - 1);
     if (--s->count == 0) {
         *at = s->next;
