@@ -42,8 +42,8 @@ static void put(unsigned char byte)
 static void on_signal(int sig)
 {
     int saved = errno;
-    if (atomic_fetch_add(&caught, 1) > 0) {
-        nl_end_by_signal(sig);
+    if (atomic_fetch_add(&caught, 1) > 1) {
+        nl_end_by_signal(sig); /* nobody reads the pipe */
     }
     put((unsigned char)sig);
     errno = saved;

@@ -125,13 +125,16 @@ static void request(int status, int sig)
 
 static _Noreturn void watch(void)
 {
-    for (;;) {
+    for (int signals = 0;;) {
         int64_t deadline = atomic_load(&end.deadline), left = deadline ? deadline - nl_now_ns() : -1;
         if (deadline && left <= 0) {
             cut_off();
         }
         int sig = nl_signals_wait(left);
-        if (sig) {
+        if (sig && signals++ > 0) {
+            abandon_io();
+            nl_end_by_signal(sig);
+        } else if (sig) {
             request(128 + sig, sig);
         }
     }

@@ -10,6 +10,8 @@
  *       4. after NL_SHUTDOWN_GRACE_NS the rest is cut off: standard output is flushed, if that
  *          takes no longer than NL_SHUTDOWN_FLUSH_NS, and the process ends
  *
+ *     A second signal cuts off everything at once, without the flush.
+ *
  *     Step 4 covers everything that can hang: a script that loops, a write to a pipe that nobody
  *     reads, the last flush and exit().
  * Threads: any thread may ask.  The main thread waits for signals and keeps the time.  It waits for

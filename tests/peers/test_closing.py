@@ -47,19 +47,21 @@ def test_cut_by_exit(h):
 
 
 def test_cut_by_signal(h):
-    """life.signal.cut: so does what a signal cuts off, of a context too that does not end when it is asked to"""
-    process = h.start(SERVER + """
-        local _, s = tcp.accept(l)
-        tcp.write(s, ("x"):rep(40000000))
-        timer.sleep(0.05)
-        return (("a"):rep(40)):find(("a*"):rep(40) .. "b")""")
-    peer = h.connect(process.port())
-    peer.read(1)
-    time.sleep(0.2)
-    process.popen.send_signal(signal.SIGTERM)
-    process.finish(None)
-    n, reset = ends_in_reset(peer)
-    assert n < 40000000 and reset, (n, reset)
+    """life.signal.cut: so does what a signal cuts off, or a second one, of a context too that does not end when it is asked to"""
+    for signals in (signal.SIGTERM,), (signal.SIGTERM, signal.SIGINT):
+        process = h.start(SERVER + """
+            local _, s = tcp.accept(l)
+            tcp.write(s, ("x"):rep(40000000))
+            timer.sleep(0.05)
+            return (("a"):rep(40)):find(("a*"):rep(40) .. "b")""")
+        peer = h.connect(process.port())
+        peer.read(1)
+        time.sleep(0.2)
+        for sig in signals:
+            process.popen.send_signal(sig)
+        process.finish(None)
+        n, reset = ends_in_reset(peer)
+        assert n < 40000000 and reset, (n, reset)
 
 
 def test_slow_reader(h):
