@@ -10,9 +10,9 @@
 
 static const nl_module *modules;
 
-void nl_libs_register(const nl_module *m)
+void nl_libs_register(const nl_module *table)
 {
-    modules = m;
+    modules = table;
 }
 
 static const nl_module *module_of(uint32_t lib)

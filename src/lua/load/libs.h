@@ -35,7 +35,7 @@ typedef struct nl_module {
     void (*extend)(lua_State *L);
 } nl_module;
 /* The modules, ended by one without a name; set before the first state. */
-void nl_libs_register(const nl_module *modules);
+void nl_libs_register(const nl_module *table);
 
 /*
  * Pushes the chunk's function on L, of any state, and opens the libraries it may need.  0, or an
