@@ -390,7 +390,8 @@ function context.run(func, ...) end
 -- ## Information
 
 ---Writes to standard error, with the time and the name of the context. It takes what `print` takes. Whole lines are
----written at once: lines of several contexts never mix.
+---written at once: lines of several contexts never mix. The second and further lines of a text begin with a tab, and control
+---characters in the name are quoted: only an entry begins with a time.
 ---
 ---Example:
 ---<!-- run: stderr server started.*8080 -->
