@@ -1,23 +1,34 @@
 ---@meta context
 
----A context is an actor: a Lua state of its own that runs one file, has one mailbox, and shares nothing with other
----contexts. Contexts run in parallel on all processors; inside a context only one thing runs at a time. They talk by messages.
+---Contexts, and messages between them.
 ---
----A context is named by its *handle*, or by a name that it has registered; either may stand wherever a function takes
----a `handle`.
+---A context is an actor: a Lua state of its own. It runs one file, has one mailbox, and shares nothing with other contexts.
+---Contexts run in parallel on all processors. Within a context only one thing runs at a time.
 ---
----Messages carry nil, booleans, numbers, cdata that are one number or bool (`1LL`, `ffi.new("float", 0.5)`), `cjson.null`,
----strings with any bytes, buffers, and tables of these. A table may hold tables, down to 100 levels, the table that is sent being the first; its keys are strings, numbers or
----booleans. Two references to one table arrive as two references to one table. Metatables are dropped. Buffers are shared,
----not copied. Anything else (a function, a coroutine, a socket, a table that contains itself) raises an error that begins with
----`ETRANSTYPE`, names the path to the value, and sends nothing: `[2].on_hit is a function` is the field `on_hit` of the
----call's second argument.
+---A *handle* names a context. So does a name that the context has registered: it can stand wherever a function takes a
+---`handle`.
 ---
----A message that nobody is receiving yet waits in the mailbox. Messages from one context to another arrive in the order sent.
+---A message carries these values:
+---
+---| value | how it arrives |
+---|---|---|
+---| nil, booleans, numbers, strings with any bytes | as they are |
+---| tables, nested up to 100 levels | as copies, without metatables; two references to one table arrive as such |
+---| buffers | shared, not copied |
+---| cdata of one number or bool: `1LL`, `ffi.new("float", 0.5)` | as cdata of the same type |
+---| `cjson.null`, a light userdata that is NULL | as the same |
+---
+---The keys of a table are strings, numbers or booleans. One message carries up to 7,900 values; a table counts as one.
+---
+---Any other value raises an error, and nothing is sent: a function, a coroutine, a socket, a table that contains itself. The error
+---begins with `ETRANSTYPE` and names the path to the value. `[2].on_hit is a function` means the field `on_hit` of the second
+---argument of the call.
+---
+---A message waits in the mailbox until the context receives it. Messages from one context to another arrive in the order sent.
 ---@class contextlib
 ---@field self nl.handle The handle of this context.
----@field parent nl.handle The handle of the context that created this one; 0 in the first context. It stays the same when that context ends.
----@field name string The file of this context, followed by its arguments. It stands in the log.
+---@field parent nl.handle The handle of the context that created this one; 0 in the first context. It stays the same when the creator ends.
+---@field name string The file of this context and its arguments. Log entries show it.
 ---@field ncpu integer The number of processors that the process may use.
 ---@field winos boolean True on Windows.
 ---@field errno context.errno Error codes by name: `context.errno.ETIMEOUT`.
@@ -27,15 +38,15 @@ context = {}
 
 ---Creates a context that runs `file` as its main chunk, with the further arguments as `...` and in the table `arg`.
 ---
----It begins with the `package.path` and `package.cpath` that the calling context has now. The file may be bytecode.
+---The runtime looks for the file in the working directory of the process, and then beside the file of the calling context.
+---The file may be bytecode. The new context begins with the `package.path` and `package.cpath` that the calling context has now.
 ---
----The file is looked for as given, from the working directory of the process, and then beside the file of the calling context.
----The call does not wait until the new context runs; a missing file and a syntax error are reported here and now all the same.
----An argument that a message cannot carry raises.
+---The call compiles the file, and does not wait until the new context runs. An argument that a message cannot carry raises.
 ---
 ---Errors:
 ---- `ENOENT`: there is no such file.
----- `ESYNTAX`: the file does not compile. The text of the error is logged.
+---- `ESYNTAX`: the file does not compile. The log has the text of the error.
+---- `ESTOPPING`: the process is about to end.
 ---- Another error of the system: the file cannot be read.
 ---
 ---Example:
@@ -62,17 +73,25 @@ function context.create(file, ...) end
 
 ---Ends a context; without an argument the calling one.
 ---
----The context runs no further Lua, `__gc` metamethods aside. What it owns is released: sockets are closed (bytes already
----written are still sent), timers disarmed, names freed. Queries pending on it end with `ENOREPLY`. To end oneself is a call that
----does not return, not even through `pcall`.
+---The context runs no further Lua code, except `__gc` metamethods. The runtime releases what the context owns:
 ---
----Some code cannot be ended from outside: a C function that does not return (a pattern in `string.find` can take hours), an endless
----loop in a debug hook or in a finalizer. After 3 s such a context is given up. For all others it has ended then: its handle and its names
----are gone, its connections are cut and its ports free, queries on it end with `ENOREPLY`, `context.wait` says `"does not end: "` and the
----message. It does not keep the process.
+---- It closes the sockets, and still sends what was written.
+---- It disarms the timers and frees the names.
+---- Queries that wait for the context end with `ENOREPLY`.
+---
+---A context that destroys itself does not return from the call; `pcall` does not catch this.
+---
+---Some code cannot be ended from outside: a C function that does not return (a pattern in `string.find` can take hours), or an
+---endless loop in a finalizer. After 3 s the runtime *gives up* such a context. For all others it has ended then:
+---
+---- Its handle and its names are gone, and its ports are free.
+---- Its connections are cut.
+---- Queries that wait for it end with `ENOREPLY`.
+---- `context.wait` answers `"does not end: "` and the message.
+---- It no longer keeps the process alive.
 ---
 ---Errors:
----- `ENOCONTEXT`: there is no such context (any more).
+---- `ENOCONTEXT`: there is no such context, or it has ended.
 ---
 ---Example:
 ---```lua
@@ -85,21 +104,26 @@ function context.create(file, ...) end
 ---print(context.wait(h)) --> true 0 no longer needed
 ---```
 ---@param handle? nl.ref Which context; the calling one if left out or nil.
----@param message? string The reason that `context.wait` will give.
+---@param message? string The reason that `context.wait` gives.
 ---@return boolean result
 ---@return nl.err? err
 function context.destroy(handle, message) end
 
----Waits until a context has ended; if it is gone already, the answer comes at once.
+---Waits until a context has ended. If it has ended already, the call answers at once. To wait for oneself raises.
 ---
----`reason` tells how it ended: `"exit"` (by itself), `"error: …"` (an error left its main chunk), or the message that was given to
----`context.destroy`, up to its first 65,536 bytes. It begins with `"does not end"` if the context was destroyed, but cannot be ended:
----see `context.destroy`. Of contexts that have ended otherwise than by themselves, the last 4,096 are
----remembered, with 4 MiB of texts; of older ones this says `"exit"`. Waiting for oneself raises.
+---| `reason` | how the context ended |
+---|---|---|
+---| `"exit"` | by itself |
+---| `"error: …"` | an error left its main chunk |
+---| any other text | `context.destroy` was called with this message |
+---| `"does not end"`, or that and the message | it was destroyed, but cannot be ended: see `context.destroy` |
+---
+---A reason has up to 65,536 bytes. The runtime remembers the last 4,096 reasons other than `"exit"`, up to 4 MiB of text. For
+---older ones it answers `"exit"`.
 ---
 ---Errors:
----- `ETIMEOUT`: the context was still there after `timeout` seconds. Nothing happens to it.
----- `ENOCONTEXT`: nobody bears the name `handle`.
+---- `ETIMEOUT`: the context has not ended within `timeout` seconds. It goes on.
+---- `ENOCONTEXT`: no context has the name `handle`.
 ---
 ---Example:
 ---```lua
@@ -130,12 +154,13 @@ function context.wait(handle, timeout) end
 ---@overload fun(handle: nl.ref, callback: fun(result: boolean, error: nl.err, handle: nl.ref)): true
 function context.wait(handle, timeout, callback) end
 
----Gives the calling context a name that is unique in the process. The name stands wherever a handle may, in every context.
+---Gives the calling context a name that is unique in the process. Every context can use the name in place of the handle.
 ---
----A context may bear several names. A name is free again when its context has ended. To register one's own name again is harmless.
+---A context can have several names. A name is free again when its context has ended. To register a name of one's own again is
+---allowed.
 ---
 ---Errors:
----- `ENAMETAKEN`: another context bears this name.
+---- `ENAMETAKEN`: another context has this name.
 ---- `EINVAL`: the name is empty.
 ---
 ---Example:
@@ -155,7 +180,7 @@ function context.register(name) end
 ---Finds the context that has registered a name.
 ---
 ---Errors:
----- `ENOCONTEXT`: nobody bears this name.
+---- `ENOCONTEXT`: no context has this name.
 ---
 ---Example:
 ---```lua
@@ -170,11 +195,11 @@ function context.lookup(name) end
 
 -- ## Messages
 
----Sends a message and does not wait for anything. One may send to oneself.
+---Sends a message and does not wait. A context can send to itself.
 ---
 ---Errors:
 ---- `ENOCONTEXT`: there is no such context.
----- `EMAILBOXFULL`: too many messages wait there already.
+---- `EMAILBOXFULL`: the mailbox is full: 67 million messages (2²⁶) wait in it.
 ---
 ---Example:
 ---```lua
@@ -193,17 +218,17 @@ function context.lookup(name) end
 ---@return nl.err? err
 function context.send(handle, data1, ...) end
 
----Asks a context and waits for its reply. Sends one value and gives the first value of the reply; see `context.timed_query`
----for several.
+---Asks a context and waits for its reply. The call sends one value and returns the first value of the reply;
+---`context.timed_query` sends and returns several.
 ---
----The other side sees a message whose `session` is not negative, and answers with `context.reply`. One may query oneself, if
----another coroutine or a callback receives the question.
+---The other context receives a message whose `session` is 0 or more, and answers with `context.reply`. A context can query itself
+---if another coroutine or a callback of it receives the question.
 ---
 ---Errors:
----- `ETIMEOUT`: no reply within `timeout` seconds. A reply that comes later is dropped.
+---- `ETIMEOUT`: no reply within `timeout` seconds. The runtime drops a reply that comes later.
 ---- `ENOCONTEXT`: there is no such context.
----- `ENOREPLY`: the context ended, however it ended, without a reply.
----- `EMAILBOXFULL`: too many messages wait there already.
+---- `ENOREPLY`: the context has ended without a reply.
+---- `EMAILBOXFULL`: the mailbox is full, see `context.send`.
 ---
 ---Example:
 ---```lua
@@ -221,7 +246,7 @@ function context.send(handle, data1, ...) end
 ---end)
 ---```
 ---@async
----@param handle nl.ref Whom to ask.
+---@param handle nl.ref The context to ask.
 ---@param data nl.value The question.
 ---@param timeout? nl.seconds How long to wait at most; without it, for ever.
 ---@return boolean result
@@ -236,10 +261,10 @@ function context.query(handle, data, timeout) end
 ---@overload fun(handle: nl.ref, data: nl.value, callback: fun(result: boolean, query_data: any, handle: nl.ref, data: nl.value)): true
 function context.query(handle, data, timeout, callback) end
 
----The query for several values: sends all of them and gives every value of the reply.
+---Asks a context like `context.query`, with several values, and returns all values of the reply.
 ---
----The time-out stands in front here. A function as last argument is the callback: `callback(result, query_data1, ...)`, once;
----it gets the results only.
+---Here the time-out stands in front of the values. A function as last argument is the callback. It is called once, as
+---`callback(result, query_data1, ...)`, without the arguments of the call.
 ---
 ---Errors:
 ---- As for `context.query`.
@@ -276,13 +301,13 @@ function context.timed_query(handle, timeout, data1, ...) end
 ---@return true
 function context.timed_query(handle, timeout, data1, ...) end
 
----Answers a query. Any coroutine of the context may do it, at any time until the context ends.
+---Answers a query. Any coroutine of the context can answer, at any time until the context ends.
 ---
----A reply that comes after the query's time-out is dropped; it never becomes the reply to another query.
+---The runtime drops a reply that comes after the query's time-out. It never becomes the reply to another query.
 ---
 ---Errors:
----- `ENOCONTEXT`: the asking context has ended.
----- `EINVAL`: the session is that of a plain send (−1), which wants no reply.
+---- `ENOCONTEXT`: the context that asked has ended.
+---- `EINVAL`: the session is −1, that of a plain send. Nobody waits for a reply.
 ---
 ---Example:
 ---```lua
@@ -298,7 +323,7 @@ function context.timed_query(handle, timeout, data1, ...) end
 ---local ok, word, at = context.timed_query(h, nil, 0.02)
 ---print(word, at - start >= 0.02) --> done true
 ---```
----@param handle nl.ref Who asked: the `recv_handle` that came with the question.
+---@param handle nl.ref The context that asked: the `recv_handle` that came with the question.
 ---@param session integer The `session` that came with the question.
 ---@param data1 nl.value
 ---@param ... nl.value Further values.
@@ -306,20 +331,25 @@ function context.timed_query(handle, timeout, data1, ...) end
 ---@return nl.err? err
 function context.reply(handle, session, data1, ...) end
 
----Receives the next message, from one context or from anyone.
+---Receives the next message, from one context or from all.
 ---
----`session` tells what the message is: 0 or more is a query that wants a `context.reply`, −1 a plain send.
+---A `session` of 0 or more means a query, which wants a `context.reply`. −1 means a plain send.
 ---
----Who gets a message: a coroutine that waits in `recv(from)`, else the callback of `recv(from)`, else a coroutine in `recv(0)`,
----else the callback of `recv(0)`. Of several coroutines that wait for the same, the first to come is served first. If there
----is none of these, the message waits in the mailbox; so a receiver may be busy between two calls of `recv` and misses nothing.
+---The runtime gives a message to the first receiver that there is, in this order:
 ---
----`recv(0)` goes on for ever. `recv(h)` ends with `ENOCONTEXT` when `h` has ended and its messages are used up: a helper that
+---1. a coroutine that waits in `recv(from)`, where `from` is the sender; of several the one that has waited longest
+---2. the callback of `recv(from)`
+---3. a coroutine that waits in `recv(0)`; of several the one that has waited longest
+---4. the callback of `recv(0)`
+---
+---Without a receiver the message waits in the mailbox. So a context misses no message while it does something else.
+---
+---`recv(0)` has no end. `recv(h)` ends with `ENOCONTEXT` when `h` has ended and no message from it is left. So a helper that
 ---receives from `context.parent` ends with its parent.
 ---
 ---Errors:
 ---- `ETIMEOUT`: no message within `timeout` seconds.
----- `ENOCONTEXT`: the sender has ended and no message of it is left, or there is no such context.
+---- `ENOCONTEXT`: the sender has ended and no message from it is left, or there is no such context.
 ---
 ---Example:
 ---```lua
@@ -346,27 +376,27 @@ function context.reply(handle, session, data1, ...) end
 ---ENOCONTEXT
 ---```
 ---@async
----@param handle nl.ref|0 From whom; 0: from anyone.
+---@param handle nl.ref|0 The sender; 0: any context.
 ---@param timeout? nl.seconds How long to wait at most; without it, for ever. 0: only look.
 ---@return boolean result
 ---@return any data The first value of the message.
----@return nl.handle recv_handle Who sent it.
+---@return nl.handle recv_handle The context that sent it.
 ---@return integer session ≥ 0: a query that wants a reply; −1: a plain send.
 ---@return any ... The other values of the message.
 function context.recv(handle, timeout) end
 
----With a callback every message goes there, those that wait already first. Setting another function replaces it; an explicit
----`nil` removes it, and is harmless if there is none.
+---With a callback: the runtime calls it with every message, first with those that wait already. Another function replaces
+---it. An explicit `nil` removes it; without a callback that does nothing.
 ---@param handle nl.ref|0
----@param callback fun(result: boolean, data: any, recv_handle: nl.handle, session: integer, handle: nl.ref|0, ...: any): ...any Continuous. The message's other values stand last; `handle` is the one given to `recv`.
+---@param callback fun(result: boolean, data: any, recv_handle: nl.handle, session: integer, handle: nl.ref|0, ...: any): ...any Continuous. `handle` is the argument of `recv`; the other values of the message come after it.
 ---@return true
 function context.recv(handle, callback) end
 
 -- ## Coroutines
 
----Runs a function in a coroutine of its own, after what is running now.
+---Runs a function in a coroutine of its own, as soon as the running coroutine waits or ends.
 ---
----Functions run in the order of the calls. The function may block; the arguments are passed as they are, whatever they are.
+---The functions run in the order of the calls, and may block. Arguments of any kind are passed as they are.
 ---
 ---Example:
 ---```lua
@@ -389,16 +419,17 @@ function context.run(func, ...) end
 
 -- ## Information
 
----Writes to standard error, with the time and the name of the context. It takes what `print` takes. Whole lines are
----written at once: lines of several contexts never mix. The second and further lines of a text begin with a tab, and control
----characters in the name are quoted: only an entry begins with a time.
+---Writes an entry to standard error, with the time and the name of the context. It takes the arguments that `print` takes.
+---
+---Each entry is written at once, so entries of several contexts never mix. Only an entry begins with a time: further lines of
+---the text begin with a tab, and control characters in the name are quoted.
 ---
 ---Example:
 ---<!-- run: stderr server started.*8080 -->
 ---```lua
 ---context.log("server started on port", 8080)
 ---```
----@param ... any Values; `tostring` makes text of them.
+---@param ... any Any values, shown as by `tostring`.
 function context.log(...) end
 
 ---The text of an error code.
@@ -413,7 +444,7 @@ function context.log(...) end
 ---@nodiscard
 function context.strerror(err) end
 
----The name of an error code; nil for a number that is none.
+---The name of an error code; nil for any other number.
 ---
 ---Example:
 ---```lua
@@ -425,7 +456,7 @@ function context.strerror(err) end
 ---@nodiscard
 function context.errname(err) end
 
----The index of the worker thread that runs this context now. A context may move to another worker whenever it blocks.
+---The index of the worker thread that runs this context now, from 0. A context can move to another worker whenever it blocks.
 ---
 ---Example:
 ---```lua
@@ -436,7 +467,7 @@ function context.errname(err) end
 ---@nodiscard
 function context.thread() end
 
----Figures about a context; without an argument about the calling one.
+---Figures of a context; without an argument of the calling one.
 ---
 ---Errors:
 ---- `ENOCONTEXT`: there is no such context.
@@ -463,48 +494,48 @@ function context.stats(handle) end
 
 -- ## Types
 
----What `context.stats` answers.
+---The figures of `context.stats`.
 ---@class context.stats
----@field mailbox integer Messages that wait to be received.
----@field handled integer Messages handled so far, those of the runtime (events of sockets, for instance) included.
+---@field mailbox integer Messages that wait in the mailbox.
+---@field handled integer Messages handled so far, with those of the runtime (events of sockets, for instance).
 ---@field lua_bytes integer Memory that the Lua state uses, in bytes.
 ---@field held integer Memory taken from the system for the Lua state, in bytes; at least `lua_bytes`.
 ---@field c_bytes integer Memory outside the Lua state (buffers, waiting messages), in bytes.
 ---@field cpu number Processor time used, in seconds.
 ---@field coroutines integer Coroutines of the runtime that run or are suspended: the main chunk, callbacks, functions of `context.run`.
----@field sockets integer Open sockets, listen sockets included.
+---@field sockets integer Open sockets, with listen sockets.
 ---@field timers integer Armed timers.
 
----The codes of the runtime, and the system errors that scripts meet most often. Every other name of a Linux error is there too.
+---The codes of the runtime, and the errors of the system that scripts meet most often. It has all other Linux errors too.
 ---@class context.errno
 ---@field ETIMEOUT 200 The time-out given to the call has passed.
----@field ENOCONTEXT 201 There is no such context, or it has ended; nobody bears the name.
----@field ENOREPLY 202 The context that was asked ended without a reply.
----@field ETRANSTYPE 203 A message cannot carry a value. This one is raised as an error, which names the path to the value.
----@field EEOF 204 End of the stream: the peer sends nothing more.
+---@field ENOCONTEXT 201 There is no such context, or it has ended; no context has the name.
+---@field ENOREPLY 202 The context that was asked has ended without a reply.
+---@field ETRANSTYPE 203 A message cannot carry a value. The call raises this error with the path to the value.
+---@field EEOF 204 End of the stream: the peer sends no more.
 ---@field ETCPSCLOSED 205 The socket is closed.
 ---@field ETCPLCLOSED 206 The listen socket is closed.
----@field ETCPNOWSHARED 207 Writing by number to a socket of another context that is not write-shared.
+---@field ETCPNOWSHARED 207 The number names a socket of another context that is not write-shared.
 ---@field ETCPWRITELONG 208 The data is longer than `write_head_max`, or than the head can express.
----@field ETCPREADOVERFLOW 209 A frame longer than `read_head_max` has arrived; it ends reading.
+---@field ETCPREADOVERFLOW 209 A frame longer than `read_head_max` has arrived. It ends reading.
 ---@field EWQUEUEFULL 210 The socket's queue is full: `write_queue_max` bytes or more wait to be sent.
----@field EMAILBOXFULL 211 Too many messages wait in the mailbox of the context.
----@field ESYNTAX 212 A Lua file does not compile; the text of the error is logged.
+---@field EMAILBOXFULL 211 The mailbox of the context is full.
+---@field ESYNTAX 212 A Lua file does not compile. The log has the text of the error.
 ---@field EHOST 213 The host name is unknown.
----@field ENAMETAKEN 214 The name is registered already.
+---@field ENAMETAKEN 214 Another context has the name.
 ---@field ESTOPPING 215 The process is about to end.
 ---@field ENOENT 2 There is no such file or socket name.
----@field EACCES 13 Not permitted; for instance a port below 1024.
+---@field EACCES 13 Not permitted, for instance a port below 1024.
 ---@field EINVAL 22 Not a valid argument for the system.
----@field EMFILE 24 Too many open sockets in the process.
----@field EPIPE 32 Writing to a connection that the peer has closed.
----@field EADDRINUSE 98 The address and port are in use.
+---@field EMFILE 24 The process has as many open files and sockets as the system allows.
+---@field EPIPE 32 A write to a connection that the peer has closed.
+---@field EADDRINUSE 98 Another socket uses the address and port.
 ---@field EADDRNOTAVAIL 99 No interface of this machine has the address.
 ---@field ENETUNREACH 101 There is no route to the network.
 ---@field ECONNABORTED 103 The connection was aborted.
 ---@field ECONNRESET 104 The peer has reset the connection.
----@field ETIMEDOUT 110 The system's own time-out: the peer no longer answers.
----@field ECONNREFUSED 111 Nobody listens there.
+---@field ETIMEDOUT 110 The time-out of the system: the peer no longer answers.
+---@field ECONNREFUSED 111 No socket listens there.
 ---@field EHOSTUNREACH 113 There is no route to the host.
 ---@field [string] integer Every other name of a Linux error.
 
