@@ -386,7 +386,8 @@ function context.reply(handle, session, data1, ...) end
 function context.recv(handle, timeout) end
 
 ---With a callback: the runtime calls it with every message, first with those that wait already. Another function replaces
----it. An explicit `nil` removes it; without a callback that does nothing.
+---it. `false` removes it, and does nothing where there is none. An explicit `nil` removes it too; where no callback is armed,
+---`nil` counts as left out.
 ---@param handle nl.ref|0
 ---@param callback fun(result: boolean, data: any, recv_handle: nl.handle, session: integer, handle: nl.ref|0, ...: any): ...any Continuous. `handle` is the argument of `recv`; the other values of the message come after it.
 ---@return true

@@ -163,7 +163,7 @@ function tcp.listens(sock_name, callback) end
 ---@return tcp.socket accept_socket
 function tcp.accept(listen_socket, timeout) end
 
----With a callback every connection goes there. Setting another function replaces it; an explicit `nil` removes it.
+---With a callback every connection goes there. Setting another function replaces it; `false` removes it, and so does an explicit `nil`. Where no callback is armed, `nil` counts as left out.
 ---@param listen_socket tcp.socket
 ---@param callback fun(result: boolean, accept_socket: tcp.socket, listen_socket: tcp.socket): ...any Continuous.
 ---@return true
@@ -311,7 +311,7 @@ function tcp.connects(sock_name, timeout, callback) end
 function tcp.read(socket, timeout) end
 
 ---With a callback everything that arrives goes there, until an error ends it, which it gets once; the socket is then still to be
----closed. Setting another function replaces the callback; an explicit `nil` removes it, and the runtime stops receiving.
+---closed. Setting another function replaces the callback; `false` removes it, and the runtime stops receiving. An explicit `nil` removes it too; where none is armed, `nil` counts as left out.
 ---@param socket tcp.socket
 ---@param callback fun(result: boolean, buffer: buffer, socket: tcp.socket): ...any Continuous.
 ---@return true

@@ -181,13 +181,43 @@ t.test("rules.callback.remove: nil in its place removes it; what comes then wait
   t.eq(t.good(context.recv(0, 5)), 3)
 end)
 
-t.test("rules.callback.remove-none: removing where there is none is harmless", function()
+t.test("rules.callback.remove-none: false removes, and is harmless where there is none", function()
   local a = t.pair()
   local listener = t.listen()
-  t.returns({ true }, context.recv(0, nil))
-  t.returns({ true }, context.recv(context.self, nil))
-  t.returns({ true }, tcp.read(a, nil))
-  t.returns({ true }, tcp.accept(listener, nil))
+  for _ = 1, 2 do
+    t.returns({ true }, context.recv(0, false))
+    t.returns({ true }, context.recv(context.self, false))
+    t.returns({ true }, tcp.read(a, false))
+    t.returns({ true }, tcp.accept(listener, false))
+    local function never() error("it was removed") end
+    context.recv(0, never)
+    context.recv(context.self, never)
+    tcp.read(a, never)
+    tcp.accept(listener, never)
+  end
+  context.recv(0, false) context.recv(context.self, false) tcp.read(a, false) tcp.accept(listener, false)
+  for _, f in ipairs { function() context.recv(0, true) end, function() tcp.read(a, true) end, function() tcp.accept(listener, true) end } do
+    t.ok(not pcall(f), "true is no callback")
+  end
+end)
+
+t.test("rules.callback.nil-blocks: an explicit nil where no callback is armed counts as left out", function()
+  local a, b = t.pair()
+  local listener = t.listen()
+  local options = {}
+  context.run(function()
+    context.send(context.self, "one")
+    tcp.write(b, "two")
+    tcp.connect("127.0.0.1", tcp.local_port(listener), function(_, s) tcp.close(s) end)
+  end)
+  local _, word = context.recv(context.self, options.timeout)
+  t.eq(word, "one")
+  local _, bytes = tcp.read(a, options.timeout)
+  t.eq(tostring(bytes), "two")
+  local ok, s = tcp.accept(listener, options.timeout)
+  t.ok(ok)
+  tcp.close(s)
+  t.returns({ false, context.errno.ENOCONTEXT }, context.recv("nobody of that name", nil))
 end)
 
 t.test("rules.callback.terminal-once: a terminal error comes once and ends it", function()

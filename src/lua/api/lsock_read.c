@@ -220,7 +220,15 @@ static int wait_for_piece(lua_State *L, nl_lctx *lc, nl_lsock *so, double second
     return nl_park(L);
 }
 
-/* read and accept: (socket[, timeout]), (socket, callback), (socket, nil) */
+static int remove_callback(lua_State *L, nl_lctx *lc, nl_lsock *so)
+{
+    nl_lsock_disarm(lc, so);
+    nl_lsock_settle(lc, so);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* read and accept: (socket[, timeout]), (socket, callback), (socket, nil), (socket, false) */
 static int ask(lua_State *L, bool listener)
 {
     nl_lctx *lc = nl_lctx_of(L);
@@ -229,10 +237,13 @@ static int ask(lua_State *L, bool listener)
     case LUA_TNONE:
         return wait_for_piece(L, lc, so, -1);
     case LUA_TNIL:
-        nl_lsock_disarm(lc, so);
-        nl_lsock_settle(lc, so);
-        lua_pushboolean(L, 1);
-        return 1;
+        if (so->fn == NL_NOREF) { /* so that read(s, options.timeout) means what it says */
+            return wait_for_piece(L, lc, so, -1);
+        }
+        return remove_callback(L, lc, so);
+    case LUA_TBOOLEAN:
+        luaL_argcheck(L, !lua_toboolean(L, 2), 2, "seconds, a function, nil or false expected");
+        return remove_callback(L, lc, so);
     case LUA_TFUNCTION:
         return arm(L, lc, so);
     default: {

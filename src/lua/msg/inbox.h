@@ -35,7 +35,7 @@ typedef struct nl_peer {
 
 typedef struct nl_inbox {
     /* What every message touches. */
-    nl_packet *opened; /* a message whose values are just pushed: not lost if that raises */
+    nl_packet *opened;     /* a message whose values are just pushed: not lost if that raises */
     nl_packet *spare;      /* a message used up, for the next one to be sent */
     nl_peer *last;         /* the one looked up last */
     int share, share_left; /* sends between two looks at how long the receiver's mailbox is */

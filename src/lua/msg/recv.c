@@ -226,13 +226,26 @@ static int recv_blocking(lua_State *L, nl_lctx *lc, uint64_t from, double timeou
 
 /* ------------------------------------------------------------------ recv(h): callbacks */
 
-static void remove_callback(nl_lctx *lc, nl_peer *p)
+/* False: none was armed. */
+static bool remove_callback(nl_lctx *lc, nl_peer *p)
 {
-    if (p && p->callback) {
-        nl_wait_free(lc, p->callback);
-        p->callback = NULL;
-        lc->inbox->nfrom -= p != &lc->inbox->any;
+    if (!p || !p->callback) {
+        return false;
     }
+    nl_wait_free(lc, p->callback);
+    p->callback = NULL;
+    lc->inbox->nfrom -= p != &lc->inbox->any;
+    return true;
+}
+
+/* Where the callback for the handle at index 1 stands (zero: for anybody), or NULL. */
+static nl_peer *peer_at(lua_State *L, nl_lctx *lc, bool zero)
+{
+    uint64_t from;
+    if (zero) {
+        return &lc->inbox->any;
+    }
+    return nl_check_handle(L, 1, &from) == 0 ? nl_peer_find(lc->inbox, from) : NULL;
 }
 
 static int recv_callback(lua_State *L, nl_lctx *lc, uint64_t from)
@@ -255,7 +268,7 @@ static int recv_callback(lua_State *L, nl_lctx *lc, uint64_t from)
     return 1;
 }
 
-/* (handle), (handle, timeout), (handle, callback), (handle, nil) */
+/* (handle), (handle, timeout), (handle, callback), (handle, nil), (handle, false) */
 int nl_context_recv(lua_State *L)
 {
     nl_lctx *lc = nl_lctx_of(L);
@@ -266,11 +279,14 @@ int nl_context_recv(lua_State *L)
     case LUA_TNONE:
         break;
     case LUA_TNIL:
-        if (zero) {
-            remove_callback(lc, &lc->inbox->any);
-        } else if (nl_check_handle(L, 1, &from) == 0) {
-            remove_callback(lc, nl_peer_find(lc->inbox, from));
+        if (remove_callback(lc, peer_at(L, lc, zero))) {
+            lua_pushboolean(L, 1);
+            return 1;
         }
+        break; /* so that recv(h, options.timeout) means what it says */
+    case LUA_TBOOLEAN:
+        luaL_argcheck(L, !lua_toboolean(L, 2), 2, "seconds, a function, nil or false expected");
+        remove_callback(lc, peer_at(L, lc, zero));
         lua_pushboolean(L, 1);
         return 1;
     case LUA_TFUNCTION:

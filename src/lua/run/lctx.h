@@ -173,7 +173,7 @@ struct nl_lctx {
     uint32_t ntimers; /* of scripts */
     bool first;       /* the first context: its failure is the process's status 1 */
     uint64_t parent;
-    uint64_t seed; /* lib_math.c */
+    uint64_t seed;            /* lib_math.c */
     char *name;               /* file and arguments */
     char *paths[NL_PATHS];    /* package.path and cpath at the start; NULL: those of the first context */
     char *file;               /* path it was loaded from, NULL for none (-e); behind the name in one block */

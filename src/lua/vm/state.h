@@ -17,12 +17,12 @@
 
 typedef struct nl_state {
     /* Every run of a coroutine looks at these. */
-    atomic_uchar jit; /* NL_JIT_* (jit.h); the monitor's thread has a look too */
-    bool jit_hidden;  /* the library jit is open for the runtime only */
-    bool jit_counted; /* it counts for NL_JIT_MAX */
-    bool closing;     /* nl_state_close is at work: only finalizers run, references are gone */
+    atomic_uchar jit;      /* NL_JIT_* (jit.h); the monitor's thread has a look too */
+    bool jit_hidden;       /* the library jit is open for the runtime only */
+    bool jit_counted;      /* it counts for NL_JIT_MAX */
+    bool closing;          /* nl_state_close is at work: only finalizers run, references are gone */
     int64_t closing_since; /* set before that */
-    lua_State *L;     /* main thread: runs no script code, holds what is shared */
+    lua_State *L;          /* main thread: runs no script code, holds what is shared */
 
     nl_heap
         *heap; /* its allocator; NULL: LuaJIT's own, where pointers have 32 bits, and before nl_state_open */
