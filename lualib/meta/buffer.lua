@@ -1,16 +1,17 @@
 ---@meta buffer
 
----A buffer is a byte array outside the Lua heap. `tcp.read` gives buffers, and wherever bytes are to be sent, a buffer serves as
----well as a string.
+---A buffer is a byte array outside the Lua heap. `tcp.read` gives buffers, and wherever bytes are to be sent, a buffer
+---serves as well as a string.
 ---
----To hand a buffer to `tcp.write` or to another context shares its bytes instead of copying them: one broadcast to a thousand
----sockets costs one copy, not a thousand. (Up to 1 KiB is copied, which costs less than sharing.) Sharing never shows: who changes a buffer that is shared gets a copy of its own first, and
----the other holders keep what they had.
+---To hand a buffer to `tcp.write` or to another context shares its bytes instead of copying them: one broadcast to a
+---thousand sockets costs one copy, not a thousand. (Up to 1 KiB is copied, which costs less than sharing.) Sharing
+---never shows: who changes a buffer that is shared gets a copy of its own first, and the other holders keep what they
+---had.
 ---
----Functions are also methods: `buffer.append(b, "x")` and `b:append("x")` are the same. Positions count from 1, sizes are bytes,
----and all bytes are allowed, zeros too. `#b` is the length, `tostring(b)` the bytes as a string, `a .. b` a string of both
----where either is a buffer. Two buffers are equal (`==`) only if they are the same one; compare the bytes with
----`tostring(a) == tostring(b)`. A buffer holds at most 1 GiB.
+---Functions are also methods: `buffer.append(b, "x")` and `b:append("x")` are the same. Positions count from 1, sizes
+---are bytes, and all bytes are allowed, zeros too. `#b` is the length, `tostring(b)` the bytes as a string, `a .. b` a
+---string of both where either is a buffer. Two buffers are equal (`==`) only if they are the same one; compare the
+---bytes with `tostring(a) == tostring(b)`. A buffer holds at most 1 GiB.
 ---
 ---Nothing has to be released by hand; `buffer.release` only gives memory back earlier than the collector would.
 ---@class bufferlib
@@ -26,8 +27,8 @@ buffer = {}
 
 ---Makes a buffer: empty, with room for `capacity` bytes, from a string, or from another buffer, whose bytes it shares.
 ---
----A buffer grows as needed; the capacity only saves copying on the way. A number is always a capacity: `buffer.new(5)` is empty,
----`buffer.new("5")` holds one byte.
+---A buffer grows as needed; the capacity only saves copying on the way. A number is always a capacity: `buffer.new(5)`
+---is empty, `buffer.new("5")` holds one byte.
 ---
 ---Example:
 ---```lua
@@ -104,8 +105,8 @@ function buffer.clear(b) end
 
 ---Gives the bytes up at once, instead of when the buffer is collected.
 ---
----A released buffer is harmless: it answers as an empty one, `buffer.valid` says false, and nothing can be added to it. Whom the
----bytes were shared with keeps them.
+---A released buffer is harmless: it answers as an empty one, `buffer.valid` says false, and nothing can be added to it.
+---Whom the bytes were shared with keeps them.
 ---
 ---Example:
 ---```lua

@@ -20,9 +20,9 @@
 ---
 ---The keys of a table are strings, numbers or booleans. One message carries up to 7,900 values; a table counts as one.
 ---
----Any other value raises an error, and nothing is sent: a function, a coroutine, a socket, a table that contains itself. The error
----begins with `ETRANSTYPE` and names the path to the value. `[2].on_hit is a function` means the field `on_hit` of the second
----argument of the call.
+---Any other value raises an error, and nothing is sent: a function, a coroutine, a socket, a table that contains
+---itself. The error begins with `ETRANSTYPE` and names the path to the value. `[2].on_hit is a function` means the
+---field `on_hit` of the second argument of the call.
 ---
 ---A message waits in the mailbox until the context receives it. Messages from one context to another arrive in the order sent.
 ---@class contextlib
@@ -38,8 +38,9 @@ context = {}
 
 ---Creates a context that runs `file` as its main chunk, with the further arguments as `...` and in the table `arg`.
 ---
----The runtime looks for the file in the working directory of the process, and then beside the file of the calling context.
----The file may be bytecode. The new context begins with the `package.path` and `package.cpath` that the calling context has now.
+---The runtime looks for the file in the working directory of the process, and then beside the file of the calling
+---context. The file may be bytecode. The new context begins with the `package.path` and `package.cpath` that the
+---calling context has now.
 ---
 ---The call compiles the file, and does not wait until the new context runs. An argument that a message cannot carry raises.
 ---
@@ -221,8 +222,8 @@ function context.send(handle, data1, ...) end
 ---Asks a context and waits for its reply. The call sends one value and returns the first value of the reply;
 ---`context.timed_query` sends and returns several.
 ---
----The other context receives a message whose `session` is 0 or more, and answers with `context.reply`. A context can query itself
----if another coroutine or a callback of it receives the question.
+---The other context receives a message whose `session` is 0 or more, and answers with `context.reply`. A context can
+---query itself if another coroutine or a callback of it receives the question.
 ---
 ---Errors:
 ---- `ETIMEOUT`: no reply within `timeout` seconds. The runtime drops a reply that comes later.
@@ -386,8 +387,7 @@ function context.reply(handle, session, data1, ...) end
 function context.recv(handle, timeout) end
 
 ---With a callback: the runtime calls it with every message, first with those that wait already. Another function replaces
----it. `false` removes it, and does nothing where there is none. An explicit `nil` removes it too; where no callback is armed,
----`nil` counts as left out.
+---it; `false` or `nil` removes it.
 ---@param handle nl.ref|0
 ---@param callback fun(result: boolean, data: any, recv_handle: nl.handle, session: integer, handle: nl.ref|0, ...: any): ...any Continuous. `handle` is the argument of `recv`; the other values of the message come after it.
 ---@return true

@@ -4,19 +4,19 @@
 ---
 ---Every function of this module is also a method of the socket: `tcp.read(s, 5)` and `s:read(5)` are the same.
 ---
----*Framing.* A socket reads and writes plain bytes until `tcp.set_rwopt` gives it *heads*. Then every write sends one frame
----(the payload's length in 1, 2 or 4 bytes, head not counted, and the payload), and every read gives the payload of exactly one
----frame. Heads are added and stripped by the runtime; a script never sees them. Reading and writing have options of their own, so
----a socket may read lines and write frames.
+---*Framing.* At first a socket reads and writes plain bytes. With *heads*, set by `tcp.set_rwopt`, each write sends one
+---frame, and each read returns the payload of exactly one frame. A frame is a head and a payload. The head is the
+---length of the payload, in 1, 2 or 4 bytes. The runtime adds and removes heads. Reading and writing have options of
+---their own, so a socket can read lines and write frames.
 ---
----*Backpressure.* While nobody reads from a socket, the runtime stops receiving, and in the end the peer's writes wait. What is
----written waits in the socket's queue until the peer takes it; when `write_queue_max` bytes or more wait, a write is
----refused with `EWQUEUEFULL`.
+---*Back-pressure.* While the script does not read from a socket, the runtime does not receive, and at last the peer
+---cannot send any more. What a script writes waits in the socket's queue until the peer takes it. When
+---`write_queue_max` bytes or more wait, a write fails with `EWQUEUEFULL`.
 ---
----*Life.* A socket belongs to the context that made it, and is closed when that context ends, or when nothing refers to it any
----more and it is collected. Somebody who waits on a socket (a coroutine or a callback) keeps it; an open socket alone keeps
----no context alive. An operation on a closed socket never raises: it is `false, ETCPSCLOSED` (a listen socket:
----`ETCPLCLOSED`).
+---*Life.* A socket belongs to the context that made it. It is closed when that context ends, or when the collector
+---finds that nothing refers to it. A coroutine that waits on a socket, or a callback, keeps it. An open socket alone
+---keeps no context alive. An operation on a closed socket does not raise: it returns `false, ETCPSCLOSED` (a listen
+---socket: `ETCPLCLOSED`).
 ---@class tcplib
 tcp = {}
 
@@ -27,11 +27,11 @@ tcp = {}
 
 ---Listens for connections over IPv4.
 ---
----A listen socket has the methods `accept`, `local_addr`, `local_port`, `fd`, `is_closed` and `close`. The port may be used
----again right after the process has ended (`SO_REUSEADDR`, where the system has it).
+---A listen socket has the methods `accept`, `local_addr`, `local_port`, `fd`, `is_closed` and `close`. Another process can use
+---the port as soon as this one has ended (`SO_REUSEADDR`, where the system has it).
 ---
 ---Errors:
----- `EADDRINUSE`: somebody else listens there.
+---- `EADDRINUSE`: another socket listens there.
 ---- `EADDRNOTAVAIL`: no interface of this machine has the address.
 ---- `EACCES`: the user may not listen on this port.
 ---- `EINVAL`: `addr` is not an IPv4 address.
@@ -48,9 +48,9 @@ tcp = {}
 ---  print(ok, addr, port) --> true 127.0.0.1 0
 ---end)
 ---```
----@param addr string An IPv4 address of this machine, or `"localhost"`; `"0.0.0.0"` or `"*"` for all that it has.
----@param port integer 0 to 65535. 0: any free one; `tcp.local_port` tells which.
----@param backlog? integer|tcp.listen_options How many connections may wait to be accepted (default: what the system allows), or a table of options.
+---@param addr string An IPv4 address of this machine, or `"localhost"`; `"0.0.0.0"` or `"*"`: all addresses of the machine.
+---@param port integer 0 to 65535. 0: any free port; `tcp.local_port` tells which.
+---@param backlog? integer|tcp.listen_options How many connections can wait to be accepted (default: what the system allows), or a table of options.
 ---@return boolean result
 ---@return tcp.socket listen_socket
 function tcp.listen(addr, port, backlog) end
@@ -63,7 +63,7 @@ function tcp.listen(addr, port, backlog) end
 ---@overload fun(addr: string, port: integer, callback: fun(result: boolean, listen_socket: tcp.socket, addr: string, port: integer)): true
 function tcp.listen(addr, port, backlog, callback) end
 
----Listens for connections over IPv6; otherwise as `tcp.listen`.
+---Listens for connections over IPv6, otherwise like `tcp.listen`.
 ---
 ---Errors:
 ---- As for `tcp.listen`; `EADDRNOTAVAIL` or `EAFNOSUPPORT` on a machine without IPv6.
@@ -74,8 +74,8 @@ function tcp.listen(addr, port, backlog, callback) end
 ---local ok, listener = assert(tcp.listen6("::1", 0))
 ---print(listener:local_addr()) --> ::1
 ---```
----@param addr string An IPv6 address of this machine, or `"localhost"`; `"::"` or `"*"` for all that it has.
----@param port integer 0 to 65535. 0: any free one.
+---@param addr string An IPv6 address of this machine, or `"localhost"`; `"::"` or `"*"`: all addresses of the machine.
+---@param port integer 0 to 65535. 0: any free port.
 ---@param backlog? integer|tcp.listen_options
 ---@return boolean result
 ---@return tcp.socket listen_socket
@@ -91,13 +91,13 @@ function tcp.listen6(addr, port, backlog, callback) end
 
 ---Listens on a Unix domain socket; on Windows on a named pipe.
 ---
----The socket's file stays when the listen socket is closed. A file that was left behind, and on which nobody listens, is replaced;
----a file of another kind is not.
+---When the listen socket is closed, the socket's file stays. `tcp.listens` replaces the file of a socket on which
+---nobody listens. It replaces no other file.
 ---
 ---Errors:
----- `EADDRINUSE`: somebody listens there, or the file is none of a socket.
+---- `EADDRINUSE`: another socket listens there, or the file is not a socket.
 ---- `ENOENT`: the directory does not exist.
----- `EACCES`: the user may not make the file.
+---- `EACCES`: the user may not create the file.
 ---- `ENAMETOOLONG`: the path is too long.
 ---
 ---Example:
@@ -126,13 +126,13 @@ function tcp.listens(sock_name, callback) end
 
 ---Accepts a connection.
 ---
----The accepted socket has default options, whatever the listen socket is like. Several coroutines may wait on one listen socket: first
----come, first served.
+---The accepted socket has default options. Several coroutines can wait on one listen socket: the one that has waited
+---longest gets the next connection.
 ---
 ---Errors:
 ---- `ETIMEOUT`: no connection within `timeout` seconds.
 ---- `ETCPLCLOSED`: the listen socket is closed, or was closed meanwhile.
----- `EMFILE`: too many open sockets. The connection keeps waiting; a callback stays set and hears of it when it can be accepted.
+---- `EMFILE`: the process has too many open sockets. The connection waits. A callback stays, and gets the connection later.
 ---
 ---Example:
 ---```lua
@@ -163,7 +163,7 @@ function tcp.listens(sock_name, callback) end
 ---@return tcp.socket accept_socket
 function tcp.accept(listen_socket, timeout) end
 
----With a callback every connection goes there. Setting another function replaces it; `false` removes it, and so does an explicit `nil`. Where no callback is armed, `nil` counts as left out.
+---With a callback: the runtime calls it with every connection. Another function replaces it; `false` or `nil` removes it.
 ---@param listen_socket tcp.socket
 ---@param callback fun(result: boolean, accept_socket: tcp.socket, listen_socket: tcp.socket): ...any Continuous.
 ---@return true
@@ -173,14 +173,16 @@ function tcp.accept(listen_socket, callback) end
 
 ---Connects to a host over IPv4.
 ---
----A name is resolved on a thread of its own, so that no worker waits for it. The addresses of the name are tried in their order:
----the next attempt begins 250 ms after the one before, or at once when one has failed. The first that succeeds wins. The
----time-out covers all of it, the resolving too. `localhost`, and what ends in `.localhost`, is the loopback: nobody is asked.
+---Threads of the runtime resolve host names, so no worker waits for a name server. `localhost`, and each name that ends in
+---`.localhost`, is the loopback address; no name server is asked.
+---
+---If a name has several addresses, the runtime tries them in order. It begins the next attempt after 250 ms, or as soon
+---as an attempt fails. The first attempt that succeeds wins. The time-out includes the time of the name server.
 ---
 ---Errors:
 ---- `ETIMEOUT`: not connected within `timeout` seconds.
 ---- `EHOST`: the name is unknown.
----- `ECONNREFUSED`, `EHOSTUNREACH`, `ENETUNREACH`, `ETIMEDOUT`…: what the system says of the last address tried.
+---- `ECONNREFUSED`, `EHOSTUNREACH`, `ENETUNREACH`, `ETIMEDOUT`…: the error of the last address.
 ---
 ---Example:
 ---```lua
@@ -201,7 +203,7 @@ function tcp.accept(listen_socket, callback) end
 ---@async
 ---@param host string An IPv4 address, or a host name.
 ---@param port integer 1 to 65535.
----@param timeout? nl.seconds How long it may take in all; without it, as long as the system tries.
+---@param timeout? nl.seconds How long to try at most; without it, as long as the system tries.
 ---@return boolean result
 ---@return tcp.socket connect_socket
 function tcp.connect(host, port, timeout) end
@@ -214,7 +216,7 @@ function tcp.connect(host, port, timeout) end
 ---@overload fun(host: string, port: integer, callback: fun(result: boolean, connect_socket: tcp.socket, host: string, port: integer)): true
 function tcp.connect(host, port, timeout, callback) end
 
----Connects to a host over IPv6; otherwise as `tcp.connect`.
+---Connects to a host over IPv6, otherwise like `tcp.connect`.
 ---
 ---Errors:
 ---- As for `tcp.connect`.
@@ -229,7 +231,7 @@ function tcp.connect(host, port, timeout, callback) end
 ---@async
 ---@param host string An IPv6 address, or a host name.
 ---@param port integer 1 to 65535.
----@param timeout? nl.seconds How long it may take in all.
+---@param timeout? nl.seconds How long to try at most; without it, as long as the system tries.
 ---@return boolean result
 ---@return tcp.socket connect_socket
 function tcp.connect6(host, port, timeout) end
@@ -242,12 +244,12 @@ function tcp.connect6(host, port, timeout) end
 ---@overload fun(host: string, port: integer, callback: fun(result: boolean, connect_socket: tcp.socket, host: string, port: integer)): true
 function tcp.connect6(host, port, timeout, callback) end
 
----Connects to a Unix domain socket; on Windows to a named pipe. While the server has no room for a further connection (its
----backlog is full), the call tries again, until the time-out; without a time-out, for ever.
+---Connects to a Unix domain socket; on Windows to a named pipe. While the backlog of the server is full, the runtime
+---tries again.
 ---
 ---Errors:
 ---- `ENOENT`: there is no such file.
----- `ECONNREFUSED`: nobody listens there.
+---- `ECONNREFUSED`: no socket listens there.
 ---- `ETIMEOUT`: not connected within `timeout` seconds.
 ---
 ---Example:
@@ -257,7 +259,7 @@ function tcp.connect6(host, port, timeout, callback) end
 ---```
 ---@async
 ---@param sock_name string Path of the socket.
----@param timeout? nl.seconds How long it may take in all.
+---@param timeout? nl.seconds How long to try at most; without it, for ever.
 ---@return boolean result
 ---@return tcp.socket connect_socket
 function tcp.connects(sock_name, timeout) end
@@ -271,18 +273,17 @@ function tcp.connects(sock_name, timeout, callback) end
 
 -- ## Reading and writing
 
----Reads from a connection. Without framing it gives what has arrived, at least one byte; with framing the payload of exactly one
----frame, which may be empty.
+---Reads from a connection: without framing what has arrived, at least one byte; with framing the payload of one frame,
+---which can be empty.
 ---
----The bytes come as a buffer, which is the reader's own; `tostring(data)` makes a string of it. Several coroutines may
----wait on one socket: first come, first served.
+---The result is a buffer; `tostring(data)` makes a string of it. Several coroutines can wait on one socket: the one that has
+---waited longest gets the next data.
 ---
 ---Errors:
----- `ETIMEOUT`: nothing within `timeout` seconds. Nothing is lost: a frame that has come in part is there for the next read.
----- `EEOF`: the peer sends nothing more. What came before is delivered first; further reads say `EEOF` again. Writing is still
----  possible until either side closes.
----- `ETCPREADOVERFLOW`: a frame longer than `read_head_max`; found out from its head, before any memory is set aside for it. It
----  ends reading; the socket still writes.
+---- `ETIMEOUT`: nothing within `timeout` seconds. No byte is lost: part of a frame waits for the next read.
+---- `EEOF`: the peer sends no more, and you have read all that it sent. Further reads answer `EEOF` again. You can still write.
+---- `ETCPREADOVERFLOW`: a frame is longer than `read_head_max`. The runtime sees that in the head and takes no memory for the
+---  frame. Reading has ended; you can still write.
 ---- `ECONNRESET`: the peer has reset the connection.
 ---- `ETCPSCLOSED`: the socket is closed, or was closed meanwhile.
 ---
@@ -310,8 +311,9 @@ function tcp.connects(sock_name, timeout, callback) end
 ---@return buffer buffer
 function tcp.read(socket, timeout) end
 
----With a callback everything that arrives goes there, until an error ends it, which it gets once; the socket is then still to be
----closed. Setting another function replaces the callback; `false` removes it, and the runtime stops receiving. An explicit `nil` removes it too; where none is armed, `nil` counts as left out.
+---With a callback: the runtime calls it with everything that arrives. An error ends it; the callback gets the error
+---once, and has to close the socket. Another function replaces the callback. `false` or `nil` removes it, and the
+---runtime stops receiving.
 ---@param socket tcp.socket
 ---@param callback fun(result: boolean, buffer: buffer, socket: tcp.socket): ...any Continuous.
 ---@return true
@@ -319,21 +321,27 @@ function tcp.read(socket, callback) end
 
 ---Writes bytes to a connection; with framing, as one frame.
 ---
----The plain form puts the data in the socket's queue and returns at once; several writes of one turn leave in one system call. With
----`safety` true it returns only when the kernel has taken all of it, and with a callback that is when the callback runs. Writes leave
----in the order made, and their callbacks run in that order.
+---| form | returns, or calls the callback |
+---|---|
+---| `tcp.write(s, data)` | at once: the data is in the socket's queue |
+---| `tcp.write(s, data, true)` | when the kernel has taken all of the data |
+---| `tcp.write(s, data, callback)` | the callback: when the kernel has taken all of the data |
 ---
----A buffer is shared with the queue, not copied: writing one buffer to a thousand sockets costs its bytes once. It may be changed right
----after the call; what is sent is what it held then. An empty write succeeds; with framing it sends a frame of length zero.
+---Data leaves in the order of the writes, and their callbacks run in that order. Several writes before the coroutine
+---waits leave in one system call.
 ---
----Instead of the socket its `tcp.fd` will do. Another context than the owner writes that way, after the owner has called
+---The queue shares a buffer and does not copy it. So one buffer that you write to a thousand sockets is in memory once. You can
+---change it right after the call: the peer gets the bytes that it held at the call. An empty write succeeds; with framing it
+---sends a frame of length 0.
+---
+---The first argument can be the number of the socket (`tcp.fd`). So other contexts can write, after the owner has called
 ---`tcp.set_wshared`.
 ---
 ---Errors:
----- `EWQUEUEFULL`: the queue was full before this write (see `write_queue_max`). Nothing of it is sent.
----- `ETCPWRITELONG`: the data is longer than `write_head_max` or than the head can express. Nothing of it is sent.
----- `ETCPSCLOSED`: the socket is closed, or the number names none any more.
----- `ETCPNOWSHARED`: the number names a socket of another context which is not write-shared.
+---- `EWQUEUEFULL`: the queue was full before this write (see `write_queue_max`). No byte of the data is sent.
+---- `ETCPWRITELONG`: the data is longer than `write_head_max`, or than the head can express. No byte of it is sent.
+---- `ETCPSCLOSED`: the socket is closed.
+---- `ETCPNOWSHARED`: the number names a socket of another context that is not write-shared.
 ---- `EPIPE`, `ECONNRESET`: the peer has closed or reset the connection.
 ---
 ---Example:
@@ -368,7 +376,7 @@ function tcp.write(socket_or_fd, data, safety) end
 
 ---@param socket_or_fd tcp.socket|nl.fd
 ---@param data nl.data
----@param callback fun(result: boolean, error: nl.err, socket: tcp.socket|nl.fd, data: nl.data): ...any Once. `error` is 0 on success; `socket` is what was given to the call.
+---@param callback fun(result: boolean, error: nl.err, socket: tcp.socket|nl.fd, data: nl.data): ...any Once. `error` is 0 on success; `socket` is the first argument of the call.
 ---@return true
 function tcp.write(socket_or_fd, data, callback) end
 

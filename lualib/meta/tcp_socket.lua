@@ -8,11 +8,11 @@ local tcp = {}
 
 -- ## Options
 
----Sets options of a connection. Keys that are not given stay as they are; an unknown key or an impossible value raises, and
+---Sets options of a connection. Options that you leave out stay as they are. An unknown key or an impossible value raises, and
 ---changes nothing.
 ---
----Reading options hold for all bytes that have not been delivered yet: a handshake may be read without framing, and what
----follows it in frames. Write options hold from the next write on; on a socket that has been write-shared they can no longer change (raises).
+---Read options hold for all bytes that you have not read yet: you can read a handshake without framing, and then frames. Write
+---options hold from the next write on. To change them on a socket that has been write-shared raises.
 ---
 ---Errors:
 ---- `ETCPSCLOSED`: the socket is closed.
@@ -44,7 +44,7 @@ local tcp = {}
 ---@return nl.err? err
 function tcp.set_rwopt(socket, options) end
 
----The options of a connection, every key with its value.
+---All options of a connection.
 ---
 ---Errors:
 ---- `ETCPSCLOSED`: the socket is closed.
@@ -64,9 +64,8 @@ function tcp.set_rwopt(socket, options) end
 ---@nodiscard
 function tcp.get_rwopt(socket) end
 
----Switches Nagle's algorithm off (`true`) or on (`false`). It is off from the start, so small writes leave at once; the
----runtime gathers the writes of one turn anyway. Switched on, the kernel keeps a small write back as long as the peer has not
----acknowledged the one before.
+---Switches Nagle's algorithm off (`true`, TCP_NODELAY) or on (`false`). It is off from the start, so small writes leave
+---at once. When it is on, the kernel holds a small write back until the peer has acknowledged the one before.
 ---
 ---Errors:
 ---- `ETCPSCLOSED`: the socket is closed.
@@ -83,9 +82,9 @@ function tcp.get_rwopt(socket) end
 ---@return nl.err? err
 function tcp.set_nodelay(socket, enable) end
 
----Allows every context to write to the socket, by its number (see `tcp.fd`), or takes that back.
+---Allows (`true`) or forbids (`false`) other contexts to write to the socket, by its number (see `tcp.fd`).
 ---
----Set the write options first: once a socket has been write-shared they can no longer change.
+---Set the write options first: they cannot change on a socket that has been write-shared.
 ---
 ---Errors:
 ---- `ETCPSCLOSED`: the socket is closed.
@@ -120,7 +119,7 @@ function tcp.set_wshared(socket, enable) end
 
 -- ## Addresses
 
----The address of this end of a connection, or the address of a listen socket. Of a Unix domain socket it is the path.
+---The address of this end of a connection, or of a listen socket. For a Unix domain socket it is the path.
 ---
 ---Errors:
 ---- `ETCPSCLOSED`, `ETCPLCLOSED`: the socket is closed.
@@ -136,8 +135,7 @@ function tcp.set_wshared(socket, enable) end
 ---@nodiscard
 function tcp.local_addr(socket) end
 
----The address of the peer. A listen socket has none: raises.
----It stays known when the peer has closed or reset the connection.
+---The address of the peer. It stays known when the peer has closed or reset the connection. On a listen socket the call raises.
 ---
 ---Errors:
 ---- `ETCPSCLOSED`: the socket is closed.
@@ -154,7 +152,7 @@ function tcp.local_addr(socket) end
 ---@nodiscard
 function tcp.remote_addr(socket) end
 
----The port of this end of a connection, or the port of a listen socket. A Unix domain socket answers 0.
+---The port of this end of a connection, or of a listen socket. For a Unix domain socket it is 0.
 ---
 ---Errors:
 ---- `ETCPSCLOSED`, `ETCPLCLOSED`: the socket is closed.
@@ -171,8 +169,8 @@ function tcp.remote_addr(socket) end
 ---@nodiscard
 function tcp.local_port(socket) end
 
----The port of the peer. A listen socket has none: raises. A Unix domain socket answers 0.
----It stays known when the peer has closed or reset the connection.
+---The port of the peer. It stays known when the peer has closed or reset the connection. For a Unix domain socket it is
+---0. On a listen socket the call raises.
 ---
 ---Errors:
 ---- `ETCPSCLOSED`: the socket is closed.
@@ -193,11 +191,14 @@ function tcp.remote_port(socket) end
 
 -- ## Closing, and the number of a socket
 
----Closes a socket. To close it twice is harmless.
+---Closes a socket. A second close does nothing.
 ---
----What was written before is still sent, in the background, as long as the peer takes some of it every 5 seconds; if it does
----not, the rest is dropped, and the peer's stream ends in a reset (`ECONNRESET`). Calls that wait on the socket end with
----`ETCPSCLOSED` (`ETCPLCLOSED`). Its continuous callback hears the same once, unless it is the callback itself that closes.
+---The runtime still sends what was written before, in the background. If the peer takes no byte for 5 seconds, the
+---runtime drops the rest, and the peer's stream ends in a reset (`ECONNRESET`). The same happens to closed sockets that
+---still send when the process has no file descriptor left for a new connection.
+---
+---Calls that wait on the socket end with `ETCPSCLOSED` (`ETCPLCLOSED`). A continuous callback gets this error once,
+---unless the callback itself closes the socket.
 ---
 ---Example:
 ---```lua
@@ -217,7 +218,7 @@ function tcp.remote_port(socket) end
 ---@return boolean closed False if it was closed already.
 function tcp.close(socket) end
 
----Tells whether a socket has been closed on this side. (That the peer has closed, `tcp.read` tells.)
+---Tells whether this side has closed the socket. `tcp.read` tells when the peer has closed: `EEOF`.
 ---
 ---Example:
 ---```lua
@@ -231,8 +232,8 @@ function tcp.close(socket) end
 ---@nodiscard
 function tcp.is_closed(socket) end
 
----A number that names the socket in the whole process. It can be sent in a message, and `tcp.write` takes it in place of
----the socket. It is never reused for another socket; it is not the file descriptor of the system.
+---A number that names the socket in the whole process. You can send it in a message, and `tcp.write` takes it in place of the
+---socket. No other socket ever gets the same number. It is not the file descriptor of the system.
 ---
 ---Errors:
 ---- `ETCPSCLOSED`, `ETCPLCLOSED`: the socket is closed.
@@ -255,7 +256,7 @@ function tcp.is_closed(socket) end
 ---@nodiscard
 function tcp.fd(socket) end
 
----The context that owns the socket with this number; nil if there is no such socket any more.
+---The context that owns the socket with this number; nil if the socket is closed.
 ---
 ---Example:
 ---```lua
@@ -274,15 +275,15 @@ function tcp.fd_src(fd) end
 
 ---Options of a listen socket, in place of the number `backlog`.
 ---@class tcp.listen_options
----@field backlog? integer How many connections may wait to be accepted. Default: what the system allows.
----@field reuseport? boolean Let several listen sockets share the port (`SO_REUSEPORT`, where the system has it). Default: false.
+---@field backlog? integer How many connections can wait to be accepted. Default: what the system allows.
+---@field reuseport? boolean True: several listen sockets share the port (`SO_REUSEPORT`, where the system has it). Default: false.
 
 ---Options of a connection.
 ---@class tcp.rwopt
----@field read_head_bytes? 0|1|2|4 Length of the head of what is read; 0: no framing. Default: 0.
----@field read_head_endian? "L"|"B" Its byte order: little or big endian. Default: `"L"`.
----@field read_head_max? integer The longest payload that is accepted, in bytes. Default: what the head can express, at most 16 MiB.
----@field write_head_bytes? 0|1|2|4 The same for what is written.
----@field write_head_endian? "L"|"B"
----@field write_head_max? integer The longest payload that is written; without framing there is no limit.
----@field write_queue_max? integer While this many bytes or more wait to be sent, a write is refused with `EWQUEUEFULL`. Default: 64 MiB.
+---@field read_head_bytes? 0|1|2|4 Length of the heads that are read; 0: no framing. Default: 0.
+---@field read_head_endian? "L"|"B" Byte order of these heads: little or big endian. Default: `"L"`.
+---@field read_head_max? integer The longest payload that the socket accepts, in bytes. Default: what the head can express, at most 16 MiB.
+---@field write_head_bytes? 0|1|2|4 Length of the heads that are written; 0: no framing. Default: 0.
+---@field write_head_endian? "L"|"B" Byte order of these heads. Default: `"L"`.
+---@field write_head_max? integer The longest payload that a write takes, in bytes; without framing there is no limit. Default: as for reading.
+---@field write_queue_max? integer While this many bytes or more wait to be sent, a write fails with `EWQUEUEFULL`. Default: 64 MiB.

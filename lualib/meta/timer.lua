@@ -2,8 +2,9 @@
 
 ---Sleeping, and callbacks at a time.
 ---
----Times are seconds of a monotonic clock, with fractions. A timer never fires early, and on an idle machine at most
----1 ms late. Timers that are due at the same time fire in the order in which they were armed. Negative seconds count as 0, a NaN raises.
+---Times are seconds of a monotonic clock, with fractions. A timer never fires early, and on an idle machine at most 1
+---ms late. Timers that are due at the same time fire in the order in which they were armed. Negative seconds count as
+---0, a NaN raises.
 ---
 ---A callback runs in a coroutine of its own and may block; other timers fire meanwhile. An armed timer keeps its context alive.
 ---@class timerlib
@@ -49,8 +50,8 @@ function timer.timeout(seconds, ...) end
 
 ---Calls a function again and again: first after `interval`, then every `repeat_time`.
 ---
----The beats do not drift: a beat that comes late does not put off the next one. A loop that falls behind skips the beats that it
----missed. An error in the callback is logged, and the loop goes on.
+---The beats do not drift: a beat that comes late does not put off the next one. A loop that falls behind skips the
+---beats that it missed. An error in the callback is logged, and the loop goes on.
 ---
 ---Example:
 ---```lua
