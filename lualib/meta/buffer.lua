@@ -1,19 +1,24 @@
 ---@meta buffer
 
----A buffer is a byte array outside the Lua heap. `tcp.read` gives buffers, and wherever bytes are to be sent, a buffer
----serves as well as a string.
+---Byte arrays outside the Lua heap.
 ---
----To hand a buffer to `tcp.write` or to another context shares its bytes instead of copying them: one broadcast to a
----thousand sockets costs one copy, not a thousand. (Up to 1 KiB is copied, which costs less than sharing.) Sharing
----never shows: who changes a buffer that is shared gets a copy of its own first, and the other holders keep what they
----had.
+---`tcp.read` returns buffers. Every function that sends bytes takes a buffer or a string. A buffer holds up to 1 GiB of any bytes.
 ---
----Functions are also methods: `buffer.append(b, "x")` and `b:append("x")` are the same. Positions count from 1, sizes
----are bytes, and all bytes are allowed, zeros too. `#b` is the length, `tostring(b)` the bytes as a string, `a .. b` a
----string of both where either is a buffer. Two buffers are equal (`==`) only if they are the same one; compare the
----bytes with `tostring(a) == tostring(b)`. A buffer holds at most 1 GiB.
+---`tcp.write` and messages share the bytes of a buffer and do not copy them. So a broadcast to a thousand sockets needs the
+---bytes once. Up to 1 KiB is copied, because that costs less. You never notice the sharing: when a script changes a shared
+---buffer, it first gets a copy of its own, and the others keep the old bytes.
 ---
----Nothing has to be released by hand; `buffer.release` only gives memory back earlier than the collector would.
+---Every function of this module is also a method: `buffer.append(b, "x")` and `b:append("x")` are the same. Positions count
+---from 1.
+---
+---| expression | meaning |
+---|---|---|
+---| `#b` | the number of bytes |
+---| `tostring(b)` | the bytes as a string |
+---| `a .. b` | a string of both; one of them can be a string |
+---| `a == b` | true if both are the same buffer; to compare the bytes, compare `tostring(a)` and `tostring(b)` |
+---
+---The collector frees buffers. `buffer.release` gives the memory back earlier.
 ---@class bufferlib
 buffer = {}
 
@@ -25,10 +30,10 @@ buffer = {}
 
 -- ## Making
 
----Makes a buffer: empty, with room for `capacity` bytes, from a string, or from another buffer, whose bytes it shares.
+---Makes a buffer: empty, from a string, or from another buffer, whose bytes it shares.
 ---
----A buffer grows as needed; the capacity only saves copying on the way. A number is always a capacity: `buffer.new(5)`
----is empty, `buffer.new("5")` holds one byte.
+---A buffer grows as needed; a capacity saves copies on the way. A number as first argument is always a capacity:
+---`buffer.new(5)` is empty, and `buffer.new("5")` holds one byte.
 ---
 ---Example:
 ---```lua
@@ -41,12 +46,12 @@ buffer = {}
 ---b:append(" world")
 ---print(a, b) --> hello hello world
 ---```
----@param data? nl.data The first bytes; none if left out.
+---@param data? nl.data The bytes. Default: none.
 ---@return buffer b
 ---@nodiscard
 function buffer.new(data) end
 
----@param capacity integer How many bytes to make room for, 0 to 1 GiB.
+---@param capacity integer Room for this many bytes, 0 to 1 GiB.
 ---@param data? nl.data
 ---@return buffer b
 ---@nodiscard
@@ -65,10 +70,10 @@ function buffer.new(capacity, data) end
 ---```
 ---@param b buffer
 ---@param data nl.data
----@return boolean done False if nothing was added: the buffer is released, would be over 1 GiB, or there is no memory.
+---@return boolean done False if nothing was added: the buffer is released, would become longer than 1 GiB, or memory has run out.
 function buffer.append(b, data) end
 
----Takes bytes off the front: they leave the buffer and come back as a buffer of their own. Large pieces are shared, not copied.
+---Removes bytes from the front and returns them as a buffer of their own. Large pieces are shared, not copied.
 ---
 ---Example:
 ---```lua
@@ -87,11 +92,11 @@ function buffer.append(b, data) end
 ---left: half a li
 ---```
 ---@param b buffer
----@param length? integer How many; at most what there is. Default: all.
+---@param length? integer How many bytes; more than there are means all. Default: all.
 ---@return buffer front
 function buffer.split(b, length) end
 
----Takes all bytes away. The buffer can be filled again.
+---Removes all bytes. You can fill the buffer again.
 ---
 ---Example:
 ---```lua
@@ -131,7 +136,7 @@ function buffer.release(b) end
 ---@nodiscard
 function buffer.length(b) end
 
----How many bytes can be added before the buffer has to grow.
+---The number of bytes that the buffer takes before it has to grow.
 ---
 ---Example:
 ---```lua
@@ -153,9 +158,9 @@ function buffer.unfill(b) end
 ---print(b:find("="), b:find("=", 5), b:find("%w")) --> 4 17 nil
 ---```
 ---@param b buffer
----@param what nl.data What to look for.
----@param init? integer Where to begin, from 1; −1 is the last byte. Default: 1.
----@return integer? position Where it begins; nil if it is not there.
+---@param what nl.data The bytes to find.
+---@param init? integer The position to begin at; −1 is the last byte. Default: 1.
+---@return integer? position The position of the first byte; nil if the buffer does not have them.
 ---@nodiscard
 function buffer.find(b, what, init) end
 
@@ -171,7 +176,7 @@ function buffer.find(b, what, init) end
 ---@nodiscard
 function buffer.tostring(b) end
 
----Tells whether the buffer has not been released.
+---Tells whether the buffer is usable: not released.
 ---
 ---Example:
 ---```lua

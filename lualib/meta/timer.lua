@@ -2,18 +2,17 @@
 
 ---Sleeping, and callbacks at a time.
 ---
----Times are seconds of a monotonic clock, with fractions. A timer never fires early, and on an idle machine at most 1
----ms late. Timers that are due at the same time fire in the order in which they were armed. Negative seconds count as
----0, a NaN raises.
+---Times are seconds of a monotonic clock, with fractions. A timer never fires early. On an idle machine it fires at most
+---1 ms late. Timers that are due at the same time fire in the order in which they were armed.
 ---
----A callback runs in a coroutine of its own and may block; other timers fire meanwhile. An armed timer keeps its context alive.
+---A callback runs in a coroutine of its own and may block; meanwhile other timers fire. An armed timer keeps its context alive.
 ---@class timerlib
 timer = {}
 
----Names a timer of the calling context: a number. It is never used for another timer of this context.
+---Names a timer of the calling context: a number. No other timer of this context ever gets the same number.
 ---@alias timer.id integer
 
----Suspends the running coroutine. `timer.sleep(0)` lets everything else run that is ready.
+---Suspends the running coroutine. `timer.sleep(0)` lets all other coroutines run that are ready.
 ---
 ---Example:
 ---```lua
@@ -26,7 +25,7 @@ timer = {}
 ---@return true
 function timer.sleep(seconds) end
 
----Calls a function once, after some seconds. Arguments for it stand in front of it.
+---Calls a function once, after some seconds. The arguments for the function come before it.
 ---
 ---Example:
 ---```lua
@@ -85,10 +84,10 @@ function timer.loop(interval, repeat_time, ...) end
 ---print(timer.close(id)) --> false
 ---```
 ---@param id timer.id What `timer.timeout` or `timer.loop` returned.
----@return boolean armed True if it was still armed: it will not fire any more. A timeout is not, from the moment its callback runs.
+---@return boolean armed True if it was armed; it does not fire any more. A timer of `timer.timeout` is no longer armed when its callback runs.
 function timer.close(id) end
 
----The time of the monotonic clock. All contexts read the same clock; it has nothing to do with the time of day (see `os.time`).
+---The time of the monotonic clock. All contexts read the same clock. It is not the time of day; `os.time` tells that.
 ---
 ---Example:
 ---```lua
