@@ -4,7 +4,7 @@
  * Purpose:   guards what is touched so shortly that sleeping would cost more than waiting.  A
  *            waiter spins, then yields its time slice, so that a holder that was preempted runs.
  * Threads:   any.  Under it nothing is called back and nothing sleeps, with one exception: a worker
- *            sleeps in its reactor under its poll lock, which others only try.
+ *            sleeps in a reactor under its poll lock.  Others only try the lock, the owner rings.
  * Ownership: the structure that contains it.
  */
 #ifndef NL_SPIN_H

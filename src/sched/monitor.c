@@ -4,6 +4,7 @@
  * Every 10 ms it looks for workers whose dispatch counter has not moved since the last tick,
  * whether their context computes or sleeps in the system.  Such a worker is called stuck:
  *   - its ready contexts are moved to the global queue;
+ *   - if it is home to sockets, a spare worker sleeps in its reactor meanwhile (spare.c);
  *   - its reactor and timers are looked at by another worker: by a parked one, which is woken, or
  *     by the first busy one that looks at its own (worker.c: look);
  *   - if no worker is left that is not stuck, a spare one steps in (spare.c).
@@ -91,6 +92,7 @@ static bool look_at(nl_worker *w, seen *s, int64_t now)
     nl_ctx *c = atomic_load_explicit(&w->current, memory_order_acquire);
     bool stuck = c && d == s->dispatches;
     if (!stuck) {
+        atomic_store(&w->stuck, false);
         s->dispatches = d;
         s->since = now;
         s->warned = w->lost = false;
@@ -126,6 +128,9 @@ static bool tick(void)
         if (stuck[i]) {
             any = true;
             move_ready(w);
+            if (atomic_load_explicit(&w->homes, memory_order_relaxed)) {
+                nl_spares_attend(w, n);
+            }
         }
         active |= nl_worker_active(w);
     }

@@ -38,12 +38,15 @@ typedef struct nl_worker {
     nl_runq runq;
     /* The next slot: woken by a message just sent, run first while it is in cache. */
     nl_alignas_line _Atomic(nl_ctx *) next;
-    _Atomic(nl_ctx *) current;       /* what is being run; written by the owner */
-    atomic_uint_fast64_t dispatches; /* written by the owner; the monitor sees whether it moves */
-    atomic_uint homes;               /* contexts whose nl_ctx_home this is */
-    atomic_bool stuck;               /* the monitor: current has been running for a tick */
-    atomic_bool off_duty;            /* the monitor: a spare that is not needed (spare.c) */
-    nl_spin poll_lock;  /* polls reactor; the owner holds it while it sleeps, others only try it */
+    _Atomic(nl_ctx *) current; /* what is being run; written by the owner */
+    /* written by the owner; the monitor sees whether it moves */
+    atomic_uint_fast64_t dispatches;
+    atomic_uint homes;    /* contexts whose nl_ctx_home this is */
+    atomic_bool stuck;    /* the monitor: current has been running for a tick */
+    atomic_bool off_duty; /* the monitor: a spare that is not needed (spare.c) */
+    /* off duty: in whose reactor it sleeps; NULL: in its own */
+    _Atomic(struct nl_worker *) attends;
+    nl_spin poll_lock;  /* polls reactor; see lock_own_reactor in worker.c */
     nl_spin timer_lock; /* ctx_timers, layer_timers */
     nl_timers ctx_timers;
     nl_timers layer_timers;
@@ -158,6 +161,8 @@ void nl_monitor_wake(void);
 bool nl_worker_sleeps(const nl_worker *w);
 void nl_spares_init(void);
 void nl_spares_adjust(const bool *stuck, int n);
+/* A spare sleeps in the reactor of v, which is stuck, until it is not. */
+void nl_spares_attend(nl_worker *v, int n);
 /* When the monitor has stopped. */
 void nl_spares_join(void);
 

@@ -5,6 +5,10 @@
  * and timers, but is home to no sockets: those stay with the stuck workers, whose reactors it
  * polls as any searching worker does.  The context that sleeps keeps its thread.
  *
+ * Off duty it may attend a stuck worker: sleep in that one's reactor, under its poll lock, so that
+ * what arrives there is delivered at once.  The owner gets its reactor back by ringing its bell
+ * until the lock is free (worker.c: lock_own_reactor).
+ *
  * On duty a spare is like any worker.  Off duty it hands on what it has and rests, out of sight
  * of producers (nl_worker_rest).  Only the monitor moves it from one to the other:
  *
@@ -36,7 +40,8 @@ bool nl_worker_sleeps(const nl_worker *w)
     return nl_qsbr_is_offline(w->qsbr) || nl_thread_sleeps(w->thread_id);
 }
 
-static void start_one(void)
+/* On duty, or to attend a worker. */
+static void start_one(nl_worker *attends)
 {
     nl_sched *s = &nl_the_sched;
     int i = nl_workers_all(), err;
@@ -47,6 +52,8 @@ static void start_one(void)
     if (w) {
         char name[32];
         snprintf(name, sizeof name, "nl-spare-%d", i - s->nworkers);
+        atomic_store(&w->off_duty, attends != NULL);
+        atomic_store(&w->attends, attends);
         nl_mutex_lock(s->start_lock); /* nl_worker_main waits until all is written */
         s->worker[i] = w;
         err = nl_thread_start(&w->thread, name, nl_worker_main, w);
@@ -67,18 +74,45 @@ static void start_one(void)
     spares.told = err;
 }
 
+/* Off duty, and free for either work. */
+static bool rests(nl_worker *w)
+{
+    return atomic_load(&w->off_duty) && !atomic_load(&w->attends) &&
+           !atomic_load_explicit(&w->current, memory_order_relaxed);
+}
+
 /* Puts a spare on duty: one that rests, else a new one. */
 static void call_one(int n)
 {
     nl_sched *s = &nl_the_sched;
     for (int i = s->nworkers; i < n; i++) {
         nl_worker *w = s->worker[i];
-        if (atomic_exchange(&w->off_duty, false)) {
+        if (rests(w)) {
+            atomic_store(&w->off_duty, false);
             nl_reactor_wake(w->reactor);
             return;
         }
     }
-    start_one();
+    start_one(NULL);
+}
+
+void nl_spares_attend(nl_worker *v, int n)
+{
+    nl_sched *s = &nl_the_sched;
+    nl_worker *free_one = NULL;
+    for (int i = s->nworkers; i < n; i++) {
+        nl_worker *w = s->worker[i];
+        if (atomic_load(&w->attends) == v) {
+            return;
+        }
+        free_one = rests(w) ? w : free_one;
+    }
+    if (free_one) {
+        atomic_store(&free_one->attends, v);
+        nl_reactor_wake(free_one->reactor);
+    } else {
+        start_one(v);
+    }
 }
 
 static void send_all_off(int n)

@@ -27,26 +27,49 @@ static int reactor_failed(nl_worker *from, int err)
 }
 
 /*
+ * A spare worker may sleep under the lock (spare.c): each ring makes it leave.  A ring too many
+ * only cuts our own sleep short.
+ */
+static void lock_own_reactor(nl_worker *w)
+{
+    if (nl_unlikely(atomic_load_explicit(&w->stuck, memory_order_relaxed))) {
+        atomic_store(&w->stuck, false); /* so that it does not come back */
+    }
+    while (!nl_spin_trylock(&w->poll_lock)) {
+        nl_reactor_wake(w->reactor);
+        nl_thread_yield();
+    }
+}
+
+/* Under from's poll lock: may w sleep in that reactor? */
+static bool may_sleep(nl_worker *w, nl_worker *from)
+{
+    nl_sched *s = &nl_the_sched;
+    if (atomic_load(&s->stop)) {
+        return false;
+    }
+    /*
+     * Until now another worker may have polled this reactor and answered a wake that was meant for
+     * its owner.  What the waker did before is seen once the lock is held: it has claimed the
+     * owner's bit, put this spare on duty, or set stop.
+     */
+    return from != w ? atomic_load(&from->stuck)
+                     : nl_idle_is_parked(&s->idle, w->index) || atomic_load(&w->off_duty);
+}
+
+/*
  * The first half of a look at a reactor: fills w->events, returns how many.  timeout_ns 0: only
- * looks, and leaves it to the other worker if one is at it; else from is w, which is parked.
+ * looks.  If another worker is at it, it is left to that one, unless w wants to sleep in its own.
  */
 static int poll_reactor(nl_worker *w, nl_worker *from, int64_t timeout_ns)
 {
-    if (timeout_ns == 0) {
-        if (!nl_spin_trylock(&from->poll_lock)) {
-            return 0;
-        }
-    } else {
-        nl_spin_lock(&from->poll_lock);
-        /*
-         * Until now another worker may have polled this reactor (look_for_others) and answered a
-         * wake that was meant for this one.  What its waker did before is seen once the lock is
-         * held: it has claimed our bit, put this spare on duty, or set stop.
-         */
-        bool asleep = nl_idle_is_parked(&nl_the_sched.idle, w->index) || atomic_load(&w->off_duty);
-        if (!asleep || atomic_load(&nl_the_sched.stop)) {
-            timeout_ns = 0;
-        }
+    if (timeout_ns && from == w) {
+        lock_own_reactor(w);
+    } else if (!nl_spin_trylock(&from->poll_lock)) {
+        return 0;
+    }
+    if (timeout_ns && !may_sleep(w, from)) {
+        timeout_ns = 0;
     }
     if (timeout_ns) {
         nl_qsbr_offline(w->qsbr);
@@ -240,6 +263,12 @@ static int64_t park_time(nl_worker *w)
     return wait < 0 ? 0 : wait;
 }
 
+/* Of two times to sleep, either of which may be -1: for ever. */
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
 /*
  * (c) of idle.h, with the bit set: what others may have changed before they looked for parked
  * workers.  Returns the time to sleep, at most wait.
@@ -255,7 +284,7 @@ static int64_t last_look(nl_worker *w, int64_t wait, bool limbo)
         return 0;
     }
     bool soon = limbo || over; /* another worker has to end its dispatch first, or sockets linger */
-    return soon && (wait < 0 || wait > NL_SOON_NS) ? NL_SOON_NS : wait;
+    return soon ? earlier(wait, NL_SOON_NS) : wait;
 }
 
 static void stop_searching(nl_worker *w)
@@ -282,8 +311,7 @@ static void park(nl_worker *w)
         }
         return;
     }
-    int64_t wait = park_time(w), trim = nl_trim_when_quiet();
-    wait = wait < 0 || (trim >= 0 && trim < wait) ? trim : wait;
+    int64_t wait = earlier(park_time(w), nl_trim_when_quiet());
     nl_idle_park(&s->idle, w->index);
     wait = last_look(w, wait, limbo);
     if (nl_unlikely(s->chaos) && nl_chaos(4)) {
@@ -303,32 +331,44 @@ static void park(nl_worker *w)
 
 /*
  * A spare that is off duty: what it has ready goes to the others, and it sleeps, where no producer
- * finds it, until the monitor wants it.  Its timers still fire; nl_ready sends their contexts on.
+ * finds it, until the monitor wants it; in the reactor of a stuck worker, if it attends one.  What
+ * comes of that and of timers nl_ready sends on.
  */
 static void rest(nl_worker *w, nl_ctx *c)
 {
-    nl_injq *q = &nl_the_sched.injq;
-    while (c || (c = take_next(w)) || (c = nl_runq_pop(&w->runq))) {
-        nl_injq_push(q, c);
-        c = NULL;
-    }
+    nl_sched *s = &nl_the_sched;
     stop_searching(w);
-    if (nl_work_visible()) {
-        /* if nobody is parked, the monitor finds all of them stuck at its next tick */
-        nl_wake_one();
-    }
-    nl_qsbr_quiescent(w->qsbr);
-    bool limbo = nl_qsbr_sweep(w->qsbr);
-    if (atomic_load_explicit(&w->next, memory_order_relaxed) || w->want_flush) {
-        return;
-    }
-    int64_t wait = park_time(w);
-    if (limbo && (wait < 0 || wait > NL_SOON_NS)) {
-        wait = NL_SOON_NS;
-    }
-    int n = poll_reactor(w, w, wait);
-    w->dispatch_start = w->last_poll = nl_ticks();
-    deliver(w, w, n, false);
+    do {
+        while (c || (c = take_next(w)) || (c = nl_runq_pop(&w->runq))) {
+            nl_injq_push(&s->injq, c);
+            c = NULL;
+        }
+        if (nl_work_visible()) {
+            nl_wake_one(); /* if all are stuck, the monitor sees it at its next tick */
+        }
+        nl_qsbr_quiescent(w->qsbr);
+        bool limbo = nl_qsbr_sweep(w->qsbr);
+        nl_worker *attended = atomic_load(&w->attends), *from = attended ? attended : w;
+        int64_t wait = earlier(park_time(w), limbo ? NL_SOON_NS : -1);
+        if (attended) {
+            wait = earlier(wait, park_time(attended));
+        }
+        if (w->want_flush || atomic_load_explicit(&w->next, memory_order_relaxed)) {
+            wait = 0; /* the sweep has dropped a message, and its sender was told */
+        }
+        int n = poll_reactor(w, from, wait);
+        w->dispatch_start = w->last_poll = nl_ticks();
+        deliver(w, from, n, false);
+        if (attended) {
+            deliver(w, w, 0, false); /* its own timers */
+            if (n == 0) {
+                nl_thread_yield(); /* the owner has rung, and waits for its lock */
+            }
+            if (!atomic_load(&attended->stuck)) {
+                atomic_store(&w->attends, NULL);
+            }
+        }
+    } while (atomic_load(&w->off_duty) && !atomic_load(&s->stop));
 }
 
 /* ------------------------------------------------------------------ the loop */
@@ -352,6 +392,9 @@ static nl_noinline void loop(nl_worker *w)
     nl_sched *s = &nl_the_sched;
     const uint64_t poll_ticks = NL_POLL_US * s->ticks_per_us;
     w->dispatch_start = w->last_poll = nl_ticks();
+    if (atomic_load(&w->off_duty)) {
+        rest(w, NULL); /* a spare that was made to attend */
+    }
     while (!atomic_load_explicit(&s->stop, memory_order_relaxed)) {
         if (nl_unlikely(s->chaos)) {
             perturb(w);

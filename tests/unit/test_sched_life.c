@@ -227,6 +227,7 @@ static void nap(void)
 static void sleeper_begin(actor *a)
 {
     int mine = atomic_load(&phase);
+    nl_ctx_home(&a->ctx); /* a stuck worker that is a home is attended */
     while (atomic_load(&phase) == mine) {
         nap();
     }
