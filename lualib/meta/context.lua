@@ -458,6 +458,7 @@ function context.strerror(err) end
 function context.errname(err) end
 
 ---The index of the worker thread that runs this context now, from 0. A context can move to another worker whenever it blocks.
+---When all workers are held up by C calls that sleep, spare threads run the other contexts. Their indices come after the workers'.
 ---
 ---Example:
 ---```lua
