@@ -108,10 +108,10 @@ function buffer.split(b, length) end
 ---@param b buffer
 function buffer.clear(b) end
 
----Gives the bytes up at once, instead of when the buffer is collected.
+---Gives the memory of a buffer back at once, not when the collector frees it.
 ---
----A released buffer is harmless: it answers as an empty one, `buffer.valid` says false, and nothing can be added to it.
----Whom the bytes were shared with keeps them.
+---A released buffer stays empty: `buffer.append` adds nothing to it, and `buffer.valid` returns false. Others that share
+---the bytes keep them.
 ---
 ---Example:
 ---```lua

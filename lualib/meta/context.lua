@@ -82,8 +82,9 @@ function context.create(file, ...) end
 ---
 ---A context that destroys itself does not return from the call; `pcall` does not catch this.
 ---
----Some code cannot be ended from outside: a C function that does not return (a pattern in `string.find` can take hours), or an
----endless loop in a finalizer. After 3 s the runtime *gives up* such a context. For all others it has ended then:
+---A C function that does not return cannot be ended: a pattern in `string.find` can take hours. (With the system's LuaJIT this
+---holds for an endless loop in a finalizer, too.) After 3 s the runtime *gives up* such a context. For all others it has
+---ended then:
 ---
 ---- Its handle and its names are gone, and its ports are free.
 ---- Its connections are cut.

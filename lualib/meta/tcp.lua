@@ -322,7 +322,7 @@ function tcp.read(socket, callback) end
 ---Writes bytes to a connection; with framing, as one frame.
 ---
 ---| form | returns, or calls the callback |
----|---|
+---|---|---|
 ---| `tcp.write(s, data)` | at once: the data is in the socket's queue |
 ---| `tcp.write(s, data, true)` | when the kernel has taken all of the data |
 ---| `tcp.write(s, data, callback)` | the callback: when the kernel has taken all of the data |

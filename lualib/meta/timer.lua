@@ -49,8 +49,8 @@ function timer.timeout(seconds, ...) end
 
 ---Calls a function again and again: first after `interval`, then every `repeat_time`.
 ---
----The beats do not drift: a beat that comes late does not put off the next one. A loop that falls behind skips the
----beats that it missed. An error in the callback is logged, and the loop goes on.
+---The calls do not drift: a late call does not delay the next one. A loop that falls behind skips the calls that it has
+---missed. After an error in the callback, which the log shows, the loop goes on.
 ---
 ---Example:
 ---```lua
