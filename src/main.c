@@ -22,6 +22,7 @@
 #include "net/tcp.h"
 #include "reactor/reactor.h"
 #include "sched/sched.h"
+#include "sched/offload.h"
 #include "sched/shutdown.h"
 
 static const char usage_text[] =
@@ -279,6 +280,7 @@ static int run(const options *o)
             nl_shutdown_catch_signals();
             status = nl_sched_run();
         }
+        nl_offload_fini();
         nl_resolver_fini();
         nl_tcp_fini();
     }

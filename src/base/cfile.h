@@ -3,8 +3,8 @@
  *
  * Purpose:   to find out, before stdio is called, whether the call would sleep in the system; and
  *            to let whole pieces of output of several threads follow each other in one stream.
- * Threads:   any.  Input: the caller holds the stream's own lock (nl_cfile_lock).  Output: the
- *            caller has the stream's turn, if it is one that threads share (nl_cfile_turn).
+ * Threads:   any.  The caller has the stream's turn, if it is one that threads share
+ *            (nl_cfile_turn), and for nl_cfile_peek stdio's own lock too (nl_cfile_lock).
  * Ownership: none; the stream stays the caller's.
  *
  * Why a turn beside stdio's lock.  A writer that waits for room in a pipe keeps its turn, so that
@@ -35,6 +35,12 @@ enum nl_cfile_kind nl_cfile_kind(FILE *f);
 /* Whether opening that path may wait for somebody who opens the other end. */
 bool nl_cfile_is_fifo(const char *path);
 
+/*
+ * popen.  No other child inherits our end of the pipe: it would keep the pipe open, and the reader
+ * of what we write would not see its end.
+ */
+FILE *nl_cfile_popen(const char *command, const char *mode);
+
 /* stdio's lock.  False from try: another thread has it, maybe for long. */
 bool nl_cfile_try_lock(FILE *f);
 void nl_cfile_lock(FILE *f);
@@ -42,10 +48,19 @@ void nl_cfile_unlock(FILE *f);
 /* fwrite for the holder of stdio's lock: how many of the n bytes were taken. */
 size_t nl_cfile_put(FILE *f, const char *p, size_t n);
 
-/* The turn to write to stdout or stderr; other streams have none, and then these do nothing. */
+/* The turn of stdin, stdout or stderr; other streams have none, and then these do nothing. */
 bool nl_cfile_try_turn(FILE *f);
 void nl_cfile_turn(FILE *f);
 void nl_cfile_end_turn(FILE *f);
+
+/* The kind of stdout or stderr, asked for once in the process. */
+enum nl_cfile_kind nl_cfile_std_kind(FILE *f);
+/*
+ * For whole pieces of output to stdout or stderr: stdio's lock or, where the stream can sleep, the
+ * turn.
+ */
+void nl_cfile_whole(FILE *f);
+void nl_cfile_end_whole(FILE *f);
 
 /* Whether reading (writing) would go on at once; an error or the end of the stream counts. */
 bool nl_cfile_can_read(FILE *f);
@@ -53,6 +68,9 @@ bool nl_cfile_can_write(FILE *f);
 /* Sleeps until it would. */
 void nl_cfile_wait_read(FILE *f);
 void nl_cfile_wait_write(FILE *f);
+
+/* A duplicate of its descriptor, closed in children, or -1. */
+int nl_cfile_dup(FILE *f);
 
 /* Opened for reading. */
 bool nl_cfile_reads(FILE *f);

@@ -35,6 +35,22 @@ bool nl_cfile_is_fifo(const char *path)
     return stat(path, &st) == 0 && S_ISFIFO(st.st_mode);
 }
 
+FILE *nl_cfile_popen(const char *command, const char *mode)
+{
+#ifdef __linux__
+    if ((*mode == 'r' || *mode == 'w') && !mode[1]) {
+        return popen(command, *mode == 'r' ? "re" : "we");
+    }
+    return popen(command, mode);
+#else
+    FILE *f = popen(command, mode);
+    if (f) {
+        fcntl(fileno(f), F_SETFD, FD_CLOEXEC);
+    }
+    return f;
+#endif
+}
+
 /* --- Locks and turns ----------------------------------------------------------------------- */
 
 bool nl_cfile_try_lock(FILE *f)
@@ -63,8 +79,9 @@ size_t nl_cfile_put(FILE *f, const char *p, size_t n)
 
 static pthread_mutex_t *turn_of(const FILE *f)
 {
-    static pthread_mutex_t out = PTHREAD_MUTEX_INITIALIZER, err = PTHREAD_MUTEX_INITIALIZER;
-    return f == stdout ? &out : f == stderr ? &err : NULL;
+    static pthread_mutex_t in = PTHREAD_MUTEX_INITIALIZER, out = PTHREAD_MUTEX_INITIALIZER,
+                           err = PTHREAD_MUTEX_INITIALIZER;
+    return f == stdin ? &in : f == stdout ? &out : f == stderr ? &err : NULL;
 }
 
 bool nl_cfile_try_turn(FILE *f)
@@ -86,6 +103,36 @@ void nl_cfile_end_turn(FILE *f)
     pthread_mutex_t *m = turn_of(f);
     if (m) {
         pthread_mutex_unlock(m);
+    }
+}
+
+enum nl_cfile_kind nl_cfile_std_kind(FILE *f)
+{
+    static atomic_int kinds[2]; /* relaxed: each thread that asks gets the same answer */
+    atomic_int *kind = &kinds[f == stderr];
+    int k = atomic_load_explicit(kind, memory_order_relaxed);
+    if (nl_unlikely(k == NL_CFILE_UNKNOWN)) {
+        k = (int)nl_cfile_kind(f);
+        atomic_store_explicit(kind, k, memory_order_relaxed);
+    }
+    return (enum nl_cfile_kind)k;
+}
+
+void nl_cfile_whole(FILE *f)
+{
+    if (nl_cfile_std_kind(f) == NL_CFILE_PLAIN) {
+        nl_cfile_lock(f);
+    } else {
+        nl_cfile_turn(f);
+    }
+}
+
+void nl_cfile_end_whole(FILE *f)
+{
+    if (nl_cfile_std_kind(f) == NL_CFILE_PLAIN) {
+        nl_cfile_unlock(f);
+    } else {
+        nl_cfile_end_turn(f);
     }
 }
 
@@ -119,6 +166,11 @@ void nl_cfile_wait_read(FILE *f)
 void nl_cfile_wait_write(FILE *f)
 {
     poll_one(f, POLLOUT, -1);
+}
+
+int nl_cfile_dup(FILE *f)
+{
+    return fcntl(fileno(f), F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 }
 
 /* --- Buffers ------------------------------------------------------------------------------- */

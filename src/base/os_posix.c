@@ -2,6 +2,7 @@
  * os_posix.c - os.h on Linux, the BSDs and macOS.
  */
 #include "base/alloc.h"
+#include "base/cfile.h"
 #include "base/os.h"
 
 #include <fcntl.h>
@@ -423,8 +424,8 @@ size_t nl_stack_left(void)
 void nl_stderr_write(const void *p, size_t n)
 {
     const char *s = (const char *)p;
-    /* stdio's own lock: what a script writes with io.stderr does not come between either. */
-    flockfile(stderr);
+    /* The lock that io.stderr:write takes: neither comes between what the other writes. */
+    nl_cfile_whole(stderr);
     while (n > 0) {
         ssize_t done = write(STDERR_FILENO, s, n);
         if (done >= 0) {
@@ -438,7 +439,7 @@ void nl_stderr_write(const void *p, size_t n)
             break; /* closed, or a full disk: a log line is not worth more */
         }
     }
-    funlockfile(stderr);
+    nl_cfile_end_whole(stderr);
 }
 
 /* --- Mutex and condition ----------------------------------------------------------------- */

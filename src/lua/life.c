@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "lua/api/io_file.h"
 #include "lua/api/lsock.h"
 #include "lua/api/modules.h"
 #include "lua/load/jit_lib.h"
@@ -135,6 +136,7 @@ static void lctx_fini(nl_ctx *c, const nl_reason *reason)
     lc->dying = true;
     nl_ltcp_close_all(lc);
     close_state(lc);
+    nl_file_forget_all(lc);
     nl_inbox_end(lc, reason);
 }
 
@@ -217,6 +219,8 @@ static nl_lctx *lctx_new(const char *name, const char *file)
     nl_list_init(&lc->callbacks);
     nl_list_init(&lc->objects.sockets);
     nl_list_init(&lc->objects.connects);
+    nl_list_init(&lc->objects.streams);
+    nl_list_init(&lc->objects.readings);
     size_t n = strlen(name) + 1, m = file ? strlen(file) + 1 : 0;
     lc->name = nl_malloc(n + m);
     memcpy(lc->name, name, n);

@@ -48,7 +48,7 @@ enum {
     NL_TCP_PAUSED = 1u << 7
 };
 
-enum { NL_TCP_KIND_CONN, NL_TCP_KIND_LISTENER };
+enum { NL_TCP_KIND_CONN, NL_TCP_KIND_LISTENER, NL_TCP_KIND_WATCH };
 
 /*
  * An address up to NL_TCP_PEER_SHORT bytes long says all in its first eight: family, port and

@@ -1,8 +1,13 @@
 """Standard input and output, shared by all contexts, and pipes to other processes."""
 
+import fcntl
 import os
+import pty
 import re
+import signal
+import struct
 import subprocess
+import termios
 import threading
 import time
 
@@ -128,8 +133,6 @@ def test_write_whole(h):
 
 def test_print_stuck(h):
     """rules.print.stuck: a print into a full pipe does not hold up neighbours, and loses nothing"""
-    if h.workers == 1:
-        h.skip("a print blocks its worker")
     h.file("echo.lua", ECHO)
     h.file("printer.lua", """
         for i = 1, 3000 do print(i, ("x"):rep(90)) end
@@ -151,3 +154,138 @@ def test_print_stuck(h):
             assert out.readline() == b"%d\t" % i + b"x" * 90 + b"\n"
         for i in range(1, 301):
             assert out.readline() == b"%d" % i + b" x" * 900 + b"\n"
+
+
+# --- Standard input --------------------------------------------------------------------------
+
+
+def test_console(h):
+    """io.stdin.console: while a context waits for a line of standard input, all others are served"""
+    h.file("echo.lua", ECHO)
+    h.file("console.lua", "for line in io.lines() do print('got ' .. line) end print('end', io.read())")
+    process = h.start(ECHOES + """
+        local ports = echoes()
+        local console = assert(context.create("console.lua"))
+        print(ports)
+        io.flush()
+        context.wait(console)
+        os.exit(0)
+    """, stdin=subprocess.PIPE)
+    ports = process.line()
+    check_echoes(h, ports)
+    stdin = process.popen.stdin
+    stdin.write(b"stat")
+    stdin.flush()
+    check_echoes(h, ports)
+    stdin.write(b"us\nquit\nlast")
+    stdin.close()
+    text = process.finish().stdout
+    assert text.splitlines()[1:] == ["got status", "got quit", "got last", "end\tnil"], text
+
+
+def test_stdin_shared(h):
+    """io.stdin.shared: of many contexts that read standard input each line goes to one, whole, and none is lost"""
+    h.file("reader.lua", "for line in io.lines() do print(context.name:match('%d'), line) end")
+    process = h.start("for i = 1, 4 do assert(context.create('reader.lua', i)) end", stdin=subprocess.PIPE)
+    lines = [f"{i} " + "x" * (i * 31 % 300) for i in range(h.scale(3000))]
+    data = "".join(line + "\n" for line in lines).encode()
+    stdin = process.popen.stdin
+    at, size = 0, 1
+    while at < len(data):
+        stdin.write(data[at:at + size])
+        stdin.flush()
+        at += size
+        size = size * 7 % 5003
+    stdin.close()
+    found = [line.split("\t")[1] for line in process.finish().stdout.splitlines()]
+    assert sorted(found) == sorted(lines)
+
+
+def test_stdin_given_up(h):
+    """io.stdin.given-up: a reader that is destroyed in the middle of a line loses nothing"""
+    h.file("reader.lua", "context.send(context.parent, 'reads') print(io.read())")
+    process = h.start("""
+        local first = assert(context.create("reader.lua"))
+        assert(context.recv(first))
+        print("reads")
+        io.flush()
+        local _, line = assert(tcp.listen("127.0.0.1", 0))
+        print("port " .. line:local_port())
+        io.flush()
+        assert(line:accept())
+        assert(context.destroy(first))
+        context.wait(first)
+        print("destroyed")
+        io.flush()
+        print(io.read())
+    """, stdin=subprocess.PIPE)
+    process.expect("reads")
+    port = process.port()
+    stdin = process.popen.stdin
+    stdin.write(b"half ")
+    stdin.flush()
+    # The reader has taken it when the pipe is empty.
+    count = bytearray(4)
+    while True:
+        fcntl.ioctl(stdin.fileno(), termios.FIONREAD, count)
+        if struct.unpack("i", count)[0] == 0:
+            break
+        time.sleep(0.01)
+    h.connect(port)
+    process.expect("destroyed")
+    stdin.write(b"and half\n")
+    stdin.close()
+    process.expect("half and half")
+    process.finish()
+
+
+def test_stdin_endless(h):
+    """io.stdin.endless: one who reads without end leaves others their turn"""
+    h.file("echo.lua", ECHO)
+    for read in "for _ in io.lines() do end", "io.read('*a')", "while true do io.read(100000) end":
+        h.file("reader.lua", read)
+        source = subprocess.Popen(["yes", "a line"], stdout=subprocess.PIPE)
+        process = h.start(ECHOES + "print(echoes()) io.flush() context.create('reader.lua') context.recv(0)", stdin=source.stdout)
+        source.stdout.close()
+        check_echoes(h, process.line())
+        process.kill()
+        source.kill()
+        source.wait()
+
+
+def test_stdin_question(h):
+    """io.stdin.question: what was written to a terminal is seen before the answer is waited for"""
+    main, side = pty.openpty()
+    h.defer(lambda: os.close(main))
+    process = subprocess.Popen([*h.settings.command, "-w", str(h.workers), "-e",
+                                "io.write('name? ') local name = io.read() io.write('hello ' .. name .. '\\n')"],
+                               env=h.settings.environment(h.tmp), cwd=h.tmp, stdin=side, stdout=side)
+    os.close(side)
+    watchdog = threading.Timer(h.settings.timeout, process.kill)
+    watchdog.start()
+
+    def read_until(end):
+        text = b""
+        while not text.endswith(end):
+            text += os.read(main, 100)
+        return text
+    read_until(b"name? ")
+    os.write(main, b"world\n")
+    read_until(b"hello world\r\n")
+    assert process.wait() == 0
+    watchdog.cancel()
+
+
+def test_stdin_term(h):
+    """io.stdin.term: the process ends as asked while somebody waits for standard input or a child"""
+    process = h.start("""
+        context.run(function() io.popen("read x; echo $x"):read() end)
+        context.run(function() os.execute("read x") end)
+        context.run(function() io.read() end)
+        context.run(function() print("reads") io.flush() end)
+    """, stdin=subprocess.PIPE)
+    process.expect("reads")
+    process.popen.terminate()
+    assert process.popen.wait(h.settings.timeout) == -signal.SIGTERM
+    process.popen.stdin.close()  # the children end, and let go of the pipes
+    process.finish(-signal.SIGTERM)

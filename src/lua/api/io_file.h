@@ -30,8 +30,8 @@ enum {
 
 /* The stock functions, the same in every state. */
 typedef struct nl_io_stock {
-    lua_CFunction open, close, input, output, lines, read, write, flush;  /* of io */
-    lua_CFunction file_lines, file_read, file_write, file_flush, file_gc; /* of file objects */
+    lua_CFunction open, popen, close, input, output, lines, read, write, flush;       /* of io */
+    lua_CFunction file_lines, file_read, file_write, file_flush, file_close, file_gc; /* of files */
 } nl_io_stock;
 extern nl_io_stock nl_io;
 
@@ -83,6 +83,39 @@ static inline void nl_blocking_end(void)
         nl_sched_blocking_end();
     }
 }
+
+/*
+ * lib_io.c: pushes results on to, which is suspended, by push(L, arg), in protection; their number.
+ * -1: memory is out, and the context ends.
+ */
+int nl_io_push(nl_lctx *lc, lua_State *to, int (*push)(lua_State *L, void *arg), void *arg);
+
+/* io_call.c */
+int nl_io_execute(lua_State *L);
+int nl_io_open(lua_State *L);
+int nl_io_popen(lua_State *L);
+int nl_io_input(lua_State *L);
+int nl_io_output(lua_State *L);
+int nl_io_close(lua_State *L);
+int nl_io_file_close(lua_State *L);
+int nl_io_file_gc(lua_State *L);
+/*
+ * If the argument at index 1 names a FIFO: opens it, without suspending, and puts the file object
+ * in its place.  NULL: it does not.  Raises if that fails.
+ */
+nl_file *nl_file_open_fifo(lua_State *L, const char *mode);
+
+/* io_read.c */
+int nl_io_read(lua_State *L);
+int nl_io_file_read(lua_State *L);
+int nl_io_lines(lua_State *L);
+int nl_io_file_lines(lua_State *L);
+/* The file is about to be closed: reads of this context that wait for it end with EBADF. */
+void nl_file_end_reads(nl_lctx *lc, const nl_file *f);
+/* The stream is about to be closed. */
+void nl_file_forget_stream(nl_lctx *lc, FILE *fp);
+/* The context has ended. */
+void nl_file_forget_all(nl_lctx *lc);
 
 /* io_write.c */
 int nl_io_write(lua_State *L);

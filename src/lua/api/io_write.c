@@ -234,15 +234,8 @@ static int print(lua_State *L)
         }
         prepare_value(L, i);
     }
-    /* The kind of stdout.  Relaxed: whoever asks gets the same answer. */
-    static atomic_int stdout_kind;
-    int kind = atomic_load_explicit(&stdout_kind, memory_order_relaxed);
-    if (nl_unlikely(kind == NL_CFILE_UNKNOWN)) {
-        kind = (int)nl_cfile_kind(stdout);
-        atomic_store_explicit(&stdout_kind, kind, memory_order_relaxed);
-    }
     output o;
-    output_init(&o, stdout, (enum nl_cfile_kind)kind);
+    output_init(&o, stdout, nl_cfile_std_kind(stdout));
     for (int i = 1; i <= n; i++) {
         if (i > 1) {
             output_add(&o, "\t", 1);

@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/os.h"
+#include "lua/api/io_file.h"
 #include "lua/api/modules.h"
 #include "lua/run/interrupt.h"
 #include "sched/names.h"
@@ -161,7 +162,14 @@ static int context_log(lua_State *L)
     luaL_pushresult(&b);
     size_t len;
     const char *text = lua_tolstring(L, -1, &len);
+    bool sleeps = nl_cfile_std_kind(stderr) != NL_CFILE_PLAIN && !nl_cfile_can_write(stderr);
+    if (sleeps) {
+        nl_blocking_begin();
+    }
     nl_log_text(nl_lctx_of(L)->name, text, len);
+    if (sleeps) {
+        nl_blocking_end();
+    }
     return 0;
 }
 

@@ -38,6 +38,42 @@ nl_file *nl_file_push_default(lua_State *L, bool output)
     return nl_file_test(L, nl_lctx_of(L), lua_gettop(L));
 }
 
+/* ------------------------------------------------------------------ results */
+
+typedef struct results {
+    int (*push)(lua_State *L, void *arg);
+    void *arg;
+    lua_State *to;
+    int n;
+} results;
+
+/* (results): not on the stack of the suspended coroutine, on which nothing may raise. */
+static int push_protected(lua_State *M)
+{
+    results *r = lua_touserdata(M, 1);
+    lua_settop(M, 0);
+    r->n = r->push(M, r->arg);
+    if (!lua_checkstack(r->to, r->n + 1)) {
+        return luaL_error(M, "too many results");
+    }
+    lua_xmove(M, r->to, r->n);
+    return 0;
+}
+
+int nl_io_push(nl_lctx *lc, lua_State *to, int (*push)(lua_State *L, void *arg), void *arg)
+{
+    results r = {push, arg, to, 0};
+    nl_lua_hooks was = nl_lua_hooks_off(lc->vm.L);
+    int err = lua_cpcall(lc->vm.L, push_protected, &r);
+    nl_lua_hooks_back(lc->vm.L, was);
+    if (err) {
+        lua_pop(lc->vm.L, 1);
+        nl_lctx_main_failed(lc, nl_reason_of("error: not enough memory"));
+        return -1;
+    }
+    return r.n;
+}
+
 /* ------------------------------------------------------------------ opening */
 
 typedef struct replacement {
@@ -46,9 +82,17 @@ typedef struct replacement {
 } replacement;
 
 static const replacement of_io[] = {
-    {"write", nl_io_write, &nl_io.write}, {"flush", nl_io_flush, &nl_io.flush}, {NULL, NULL, NULL}};
-static const replacement of_file[] = {{"write", nl_io_file_write, &nl_io.file_write},
+    {"open", nl_io_open, &nl_io.open},       {"popen", nl_io_popen, &nl_io.popen},
+    {"close", nl_io_close, &nl_io.close},    {"input", nl_io_input, &nl_io.input},
+    {"output", nl_io_output, &nl_io.output}, {"lines", nl_io_lines, &nl_io.lines},
+    {"read", nl_io_read, &nl_io.read},       {"write", nl_io_write, &nl_io.write},
+    {"flush", nl_io_flush, &nl_io.flush},    {NULL, NULL, NULL}};
+static const replacement of_file[] = {{"lines", nl_io_file_lines, &nl_io.file_lines},
+                                      {"read", nl_io_file_read, &nl_io.file_read},
+                                      {"write", nl_io_file_write, &nl_io.file_write},
                                       {"flush", nl_io_file_flush, &nl_io.file_flush},
+                                      {"close", nl_io_file_close, &nl_io.file_close},
+                                      {"__gc", nl_io_file_gc, &nl_io.file_gc},
                                       {NULL, NULL, NULL}};
 
 static void note_stock(lua_State *L, const replacement *r)

@@ -1,29 +1,10 @@
 /* lib_os.c - what of the library `os` is the runtime's own */
-#include <stdlib.h>
 #include <string.h>
 
 #include "lua/api/io_file.h"
 #include "lua/api/modules.h"
 #include "lua/run/interrupt.h"
 #include "sched/shutdown.h"
-
-/* ([command]) */
-static int os_execute(lua_State *L)
-{
-    const char *command = luaL_optstring(L, 1, NULL);
-    nl_blocking_begin();
-    int status = system(command);
-    nl_blocking_end();
-    if (!nl_io_is52(L)) {
-        lua_pushinteger(L, status);
-        return 1;
-    }
-    if (command) {
-        return luaL_execresult(L, status);
-    }
-    lua_pushboolean(L, 1);
-    return 1;
-}
 
 static int os_exit(lua_State *L)
 {
@@ -55,6 +36,6 @@ void nl_os_extend(lua_State *L)
     lua_setfield(L, -2, "setlocale");
     lua_pushcfunction(L, os_exit);
     lua_setfield(L, -2, "exit");
-    lua_pushcfunction(L, os_execute);
+    lua_pushcfunction(L, nl_io_execute);
     lua_setfield(L, -2, "execute");
 }

@@ -294,8 +294,9 @@ void nl_co_run(nl_co *co, int nargs)
 
 /* ------------------------------------------------------------------ blocking */
 
-static bool can_suspend(nl_lctx *lc, lua_State *L)
+bool nl_can_block(lua_State *L)
 {
+    nl_lctx *lc = nl_lctx_of(L);
     if (!lc->cur || !lc->link || lc->link->L != L) {
         return false;
     }
@@ -310,7 +311,7 @@ static bool can_suspend(nl_lctx *lc, lua_State *L)
 void nl_block_check(lua_State *L)
 {
     nl_lctx *lc = nl_lctx_of(L);
-    if (nl_likely(can_suspend(lc, L))) {
+    if (nl_likely(nl_can_block(L))) {
         return;
     }
     if (!lc->cur || !lc->link) {

@@ -64,7 +64,8 @@ enum nl_wait_kind {
     NL_WAIT_ACCEPT,
     NL_WAIT_READ,
     NL_WAIT_WRITE,
-    NL_WAIT_LISTEN
+    NL_WAIT_LISTEN,
+    NL_WAIT_IO /* a file, a process */
 };
 
 struct nl_wait {
@@ -123,6 +124,8 @@ typedef struct nl_objects {
     uint32_t nsockets; /* open sockets, for stats */
     bool closed;       /* nl_ltcp_close_all has been here: no new sockets */
     const void *file;  /* metatable of LuaJIT's file objects, likewise */
+    nl_list streams;   /* io_read.c: of files that can sleep */
+    nl_list readings;  /* io_read.c: reads under way */
 } nl_objects;
 
 /* The libraries that are open (load/libs.c). */
@@ -215,6 +218,8 @@ void nl_co_run(nl_co *co, int nargs);
  * Call it before anything is changed, also when the result is already at hand.
  */
 void nl_block_check(lua_State *L);
+/* Whether it would not raise. */
+bool nl_can_block(lua_State *L);
 /* The wait of the running root, fresh, with kind set.  After nl_block_check. */
 nl_wait *nl_block_wait(lua_State *L, int kind);
 /* return nl_park(L): parks the running root. */

@@ -1,0 +1,217 @@
+-- Reading from a pipe: what stock LuaJIT reads from a file, and only the coroutine waits.
+local t = require "t"
+
+local function quoted(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
+
+local function save(name, text)
+  name = t.tmp .. "/" .. name
+  local f = assert(io.open(name, "w"))
+  f:write(text)
+  f:close()
+  return name
+end
+
+-- What write makes a child write, as a pipe.
+local function pipe_of(text) return assert(io.popen("cat " .. quoted(save("of", text)))) end
+
+local function random_text(i)
+  local pieces = { "12", " ", "\n", "0x1F", "-3.5e2", "x", "1e", "  ", "\n\n", "word", "nan", "\r\n", "..", "+", "inf", "\t7" }
+  local out = {}
+  for k = 1, math.random(0, 30) do out[k] = pieces[math.random(#pieces)] end
+  if i % 10 == 0 then out[#out + 1] = ("y"):rep(math.random(1, 20000)) .. "\n" end
+  return table.concat(out)
+end
+
+t.test("io.read.formats: every format gives on a pipe what it gives on a file", function()
+  local formats = { "*l", "*L", "*n", "*a", "l", "L", "n", "a", 0, 1, 3, 5000 }
+  for i = 1, t.scale(60) do
+    local name = save("formats", random_text(i))
+    local file, pipe = assert(io.open(name)), assert(io.popen("cat " .. quoted(name)))
+    for _ = 1, 12 do
+      local asked = {}
+      for k = 1, math.random(0, 4) do asked[k] = formats[math.random(#formats)] end
+      t.same(t.pack(pipe:read(unpack(asked))), t.pack(file:read(unpack(asked))))
+    end
+    file:close()
+    pipe:close()
+  end
+end)
+
+t.test("io.read.lines: so do iterators, with and without formats", function()
+  for i = 1, t.scale(30) do
+    local name = save("lines", random_text(i))
+    for _, asked in ipairs { {}, { "*L" }, { 7 }, { "*l", 2 } } do
+      local want, got = {}, {}
+      local file, pipe = assert(io.open(name)), assert(io.popen("cat " .. quoted(name)))
+      for a, b in file:lines(unpack(asked)) do want[#want + 1] = t.pack(a, b) end
+      for a, b in pipe:lines(unpack(asked)) do got[#got + 1] = t.pack(a, b) end
+      t.same(got, want)
+      file:close()
+      pipe:close()
+    end
+  end
+end)
+
+t.test("io.read.errors: bad formats, closed files and files to write raise or answer as in stock LuaJIT", function()
+  local p = pipe_of("one\ntwo\n")
+  t.raises("bad argument #1 to 'read' %(invalid format%)", function() p:read("x") end)
+  t.raises("bad argument #1 to 'read' %(invalid option%)", function() p:read({}) end)
+  t.eq(p:read(), "one")
+  local next_line = p:lines()
+  p:close()
+  t.raises("attempt to use a closed file", function() p:read() end)
+  t.raises("attempt to use a closed file", function() p:lines() end)
+  t.raises("attempt to use a closed file", next_line)
+  p = assert(io.popen("cat >/dev/null", "w"))
+  t.returns({ n = 3, nil, "Bad file descriptor", 9 }, p:read())
+  p:close()
+end)
+
+t.test("io.read.default: a pipe may be the default input", function()
+  local old = io.input()
+  local p = pipe_of("one\n2 three\n")
+  io.input(p)
+  local first, second = io.read(), io.read("*n")
+  local rest = {}
+  for line in io.lines() do rest[#rest + 1] = line end
+  io.input(old)
+  p:close()
+  t.same({ first, second, rest }, { "one", 2, { " three" } })
+end)
+
+t.test("io.read.partial: a line that comes in pieces is one", function()
+  local p = assert(io.popen("printf one; sleep 0.02; printf ' line'; sleep 0.02; echo; printf half"))
+  t.eq(p:read(), "one line")
+  t.eq(p:read(), "half")
+  t.returns({ n = 1 }, p:read())
+  p:close()
+end)
+
+-- The child waits for the sign that only another coroutine of this context can give.
+local function waits_for(sign) return "while [ ! -e '" .. sign .. "' ]; do sleep 0.01; done; " end
+
+t.test("io.read.suspends: a read suspends the coroutine only, in callbacks and nested coroutines too", function()
+  local sign, seen = t.tmp .. "/read.sign", {}
+  timer.timeout(0.01, function() save("read.sign", "") end)
+  local p = assert(io.popen(waits_for(sign) .. "echo now"))
+  local co = coroutine.wrap(function()
+    coroutine.yield(p:read())
+    return "end"
+  end)
+  t.eq(co(), "now")
+  t.eq(co(), "end")
+  p:close()
+  os.remove(sign)
+  local q = assert(io.popen(waits_for(sign) .. "echo again"))
+  timer.timeout(0, function() seen[1] = q:read() end)
+  timer.timeout(0.01, function() save("read.sign", "") end)
+  t.await(function() return seen[1] end)
+  t.eq(seen[1], "again")
+  q:close()
+end)
+
+t.test("io.read.order: several reads of one pipe are served in their order", function()
+  local sign, seen = t.tmp .. "/order.sign", {}
+  local p = assert(io.popen(waits_for(sign) .. "for i in 1 2 3 4 5 6; do echo $i; done"))
+  for i = 1, 3 do
+    context.run(function() seen[i] = p:read("*n", "*n") end)
+  end
+  timer.sleep(0)
+  save("order.sign", "")
+  t.await(function() return seen[1] and seen[2] and seen[3] end)
+  t.same(seen, { 1, 3, 5 })
+  p:close()
+end)
+
+t.test("io.read.noyield: where the VM cannot yield a read waits all the same", function()
+  local p = assert(io.popen("sleep 0.02; echo 1; sleep 0.02; echo 2"))
+  t.eq((("x"):gsub("x", function() return p:read() end)), "1")
+  local seen
+  table.sort({ 1, 2 }, function(a, b)
+    seen = seen or p:read()
+    return a < b
+  end)
+  t.eq(seen, "2")
+  p:close()
+end)
+
+t.test("io.close.reading: closing a pipe ends the reads that wait for it", function()
+  local sign, seen = t.tmp .. "/close.sign", {}
+  local p = assert(io.popen(waits_for(sign)))
+  context.run(function() seen = t.pack(p:read()) end)
+  timer.sleep(0)
+  context.run(function() p:close() end)
+  t.await(function() return seen.n end)
+  save("close.sign", "")
+  t.same(seen, { n = 3, nil, "Bad file descriptor", 9 })
+end)
+
+t.test("io.close.suspends: closing a pipe waits for the child, in the coroutine only", function()
+  local sign = t.tmp .. "/wait.sign"
+  timer.timeout(0.01, function() save("wait.sign", "") end)
+  local p = assert(io.popen(waits_for(sign), "w"))
+  t.returns({ true }, p:close())
+  assert(io.open(sign)):close()
+  t.eq(io.type(p), "closed file")
+end)
+
+t.test("io.execute.suspends: so does os.execute, with the shell's status", function()
+  local sign = t.tmp .. "/execute.sign"
+  timer.timeout(0.01, function() save("execute.sign", "") end)
+  local stock = jit.version_num and os.execute("exit 0")
+  t.eq(stock, 0)
+  t.eq(os.execute(waits_for(sign) .. "exit 3"), 3 * 256)
+  assert(os.execute() ~= 0)
+  local status
+  table.sort({ 1, 2 }, function(a, b)
+    status = status or os.execute("exit 1")
+    return a < b
+  end)
+  t.eq(status, 256)
+end)
+
+t.test("io.open.fifo: opening a FIFO waits for the other end, in the coroutine only", function()
+  local name = t.tmp .. "/fifo"
+  os.execute("mkfifo " .. quoted(name))
+  local read = {}
+  context.run(function()
+    local f = assert(io.open(name))
+    for line in f:lines() do read[#read + 1] = line end
+    f:close()
+    read.done = true
+  end)
+  local f = assert(io.open(name, "w"))
+  f:write("one\ntwo")
+  f:close()
+  t.await(function() return read.done end)
+  t.same(read, { "one", "two", done = true })
+  os.execute("(echo a; echo b) > " .. quoted(name) .. " &")
+  local lines = {}
+  for line in io.lines(name) do lines[#lines + 1] = line end
+  t.same(lines, { "a", "b" })
+end)
+
+t.test("io.gc: a pipe that nobody holds any more is closed, and nobody waits for its child", function()
+  local sign = t.tmp .. "/gc.sign"
+  do assert(io.popen(waits_for(sign))) end
+  collectgarbage()
+  collectgarbage()
+  save("gc.sign", "")
+end)
+
+t.test("io.type: file objects are LuaJIT's own", function()
+  local p = assert(io.popen("echo x"))
+  t.eq(io.type(p), "file")
+  assert(tostring(p):find("^file %(0x"), tostring(p))
+  t.eq(getmetatable(p), getmetatable(io.stdin))
+  if pcall(require, "ffi") then
+    local ffi = require "ffi"
+    ffi.cdef "int fileno(void *);"
+    assert(ffi.C.fileno(ffi.cast("void *", p)) > 2)
+  end
+  p:close()
+  t.eq(tostring(p), "file (closed)")
+  t.returns({ n = 2, nil, "cannot close standard file" }, io.stdin:close())
+end)
+
+t.done()
