@@ -6,6 +6,7 @@
  * Ownership: the process's own state; each function says what it changes.
  *
  * On POSIX systems process_posix.c also defines system() and popen(), in the place of libc's.
+ * SIGINT is heard while system() waits.
  */
 #ifndef NL_PROCESS_H
 #define NL_PROCESS_H

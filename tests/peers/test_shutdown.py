@@ -237,6 +237,15 @@ def test_unending_sockets(h):
     process.finish(-signal.SIGTERM, stderr="was told to end and does not")
 
 
+def test_signal_execute(h):
+    """life.signal.execute: a signal is heard while a context waits for a command"""
+    for sig in signal.SIGINT, signal.SIGTERM:
+        process = h.start("os.execute('echo begun; exec sleep 20 > /dev/null 2>&1')")
+        process.expect("begun")
+        process.popen.send_signal(sig)
+        process.finish(-sig)
+
+
 def test_monitor_stuck(h):
     """life.signal.stuck-log: while the word that a context runs for long finds no reader, others are served and signals heard"""
     h.file("loop.lua", "while true do end")
