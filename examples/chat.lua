@@ -1,16 +1,18 @@
--- chat.lua: a chat for netcat, in blocking form: each member has a coroutine that reads line by line.
+-- chat.lua: a chat for netcat, in blocking form. Each member has a coroutine that reads line by line.
 --
---   nl-jit examples/chat.lua [PORT]        (default 9001; 0 takes any free one)
+--   nl-jit examples/chat.lua [PORT]        (default 9001; 0: any free port)
 --
 -- and in other terminals:
 --
 --   nc localhost 9001
 --
--- It shows how reading simply suspends, also inside an iterator; how input is cut into lines without framing; and
--- broadcast by a shared buffer: a line's bytes are there once, however many members they are sent to.
+-- It shows three things:
+--   - A read suspends the coroutine, also inside an iterator.
+--   - Without framing, the script cuts the input into lines.
+--   - A broadcast shares one buffer: the bytes of a line are in memory once, for any number of members.
 
-local LINE_MAX = 1000             -- bytes; who sends more without a line break is thrown out
-local QUEUE_MAX = 256 * 1024      -- bytes waiting for a member who does not read; past that he is, too
+local LINE_MAX = 1000             -- bytes; a longer line closes the connection
+local QUEUE_MAX = 256 * 1024      -- bytes that wait for a member; more close the connection
 
 local port = tonumber((...) or 9001)
 
@@ -30,12 +32,12 @@ local function broadcast(...)
     for socket in pairs(members) do
         local ok = tcp.write(socket, line)
         if not ok then
-            tcp.close(socket) -- its coroutine, suspended in read, hears of it
+            tcp.close(socket) -- the read of its coroutine fails with ETCPSCLOSED
         end
     end
 end
 
--- An iterator over the lines that arrive, without their line breaks.
+-- Iterates over the lines that arrive, without their line breaks.
 local function lines(socket)
     local pending = buffer.new()
     return function()
@@ -106,7 +108,7 @@ while true do
     local accepted, socket = tcp.accept(listener)
     if accepted then
         context.run(serve, socket)
-    else -- out of file descriptors, say
+    else -- for instance, no file descriptor is left
         context.log("cannot accept:", context.strerror(socket))
         timer.sleep(0.1)
     end

@@ -2,8 +2,8 @@
 --
 --   nl-jit examples/echo.lua [PORT [HEAD]]
 --
--- Each message has HEAD bytes (0, 1, 2 or 4; default 2) in front that hold its length, the high byte first, and comes back as
--- it is. Frames are cut and glued in C: the script sees whole messages. Port 0 takes any free one (default 9000). To try it:
+-- Each message comes back unchanged. Its length stands in front of it, in HEAD bytes (0, 1, 2 or 4; default 2), the high byte
+-- first. The runtime cuts the frames: the script sees whole messages. PORT 0 means any free port (default 9000). To try it:
 --
 --   nl-jit examples/echo.lua &
 --   printf '\0\5hello' | nc -q 1 localhost 9000 | od -c
@@ -25,15 +25,15 @@ local framing = {
     write_head_bytes = head, write_head_endian = "B",
 }
 
--- How a connection ends when nothing is wrong on this side.
+-- Errors that end a connection and are not the fault of this side.
 local errno = context.errno
 local ordinary = { [errno.EEOF] = true, [errno.ECONNRESET] = true, [errno.EPIPE] = true }
 
--- Called for each message, and once with the error when the stream ends.
+-- The runtime calls it with each message, and once with the error when the stream ends.
 local function on_message(ok, message, socket)
     local err = message
     if ok then
-        -- The same buffer goes back: its bytes are shared, not copied. All replies of one turn leave in one system call.
+        -- The same buffer goes back, without a copy. Replies to messages that came together leave in one system call.
         ok, err = tcp.write(socket, message)
     end
     if not ok then
@@ -50,7 +50,7 @@ if not ok then
 end
 
 tcp.accept(listener, function(accepted, socket)
-    if not accepted then -- out of file descriptors, say; the runtime tries again in a while
+    if not accepted then -- for instance, no file descriptor is left; the runtime tries again later
         context.log("cannot accept:", context.strerror(socket))
         return
     end

@@ -1,14 +1,14 @@
--- hello.lua: contexts and messages, the smallest program that has both.
+-- hello.lua: the smallest program with contexts and messages.
 --
 --   nl-jit examples/hello.lua [NAME]
 --
--- A context is a Lua state of its own that shares nothing with others: they talk by messages. This file runs twice: as the
--- first context, and as a second one that the first creates, perhaps on another processor.
+-- A context is a Lua state of its own. Contexts share nothing, and talk by messages. This file runs twice: as the first
+-- context, and as a second one, which the first creates. The second one can run on another processor.
 
 local name = ...
 
 if context.parent ~= 0 then -- the second one, the greeter
-    -- Waits for one message, whoever sends it. The thread does not wait: it runs other contexts meanwhile.
+    -- Waits for one message from any context. The thread does not wait: it runs other contexts.
     local _, whom, sender, session = context.recv(0)
     context.reply(sender, session, "Hello, " .. whom .. "!", context.thread())
     return -- nothing is left to do: the context ends by itself
@@ -19,7 +19,7 @@ if not greeter then
     error("cannot create the greeter: " .. context.strerror(err), 0)
 end
 
--- Sends a message and waits up to a second for the values of the reply.
+-- Sends a message, and waits for the values of the reply, up to a second.
 local ok, greeting, thread = context.timed_query(greeter, 1, name or "world")
 if not ok then
     error("no greeting: " .. context.strerror(greeting), 0)

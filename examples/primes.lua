@@ -1,16 +1,16 @@
--- primes.lua: work for all processors: counts the primes up to LIMIT.
+-- primes.lua: counts the primes up to LIMIT on all processors.
 --
 --   nl-jit examples/primes.lua [LIMIT [WORKERS]]        (default: 20 million, a worker for each processor)
 --
--- The first context cuts the range into pieces. One worker context per processor (this file again, with the argument "worker")
--- takes piece after piece, so that a fast one does more of them. Progress goes to standard error, the result to
--- standard output. Try it with 1 worker, and with as many as there are processors.
+-- The first context cuts the range into pieces. One worker context for each processor (this file with the argument "worker")
+-- takes piece after piece, so a fast worker does more of them. Progress goes to standard error, the result to standard
+-- output. Try it with 1 worker, and with one for each processor.
 
 local PIECE = 500000
 
 local role = ...
 
--- The primes up to the square root of n, the sieve's teeth.
+-- The primes up to the square root of n. The sieve needs them.
 local function small_primes(n)
     local primes, composite = {}, {}
     for i = 2, math.floor(math.sqrt(n)) do
@@ -24,7 +24,7 @@ local function small_primes(n)
     return primes
 end
 
--- How many primes there are from first to last.
+-- The number of primes from first to last.
 local function count(first, last)
     local composite, n = {}, last - first + 1
     for i = 1, n do
@@ -65,7 +65,7 @@ local function progress()
     io.stderr:write(("\rprimes: %3d %%"):format(done / (limit - 1) * 100))
 end
 
--- Feeds one worker until nothing is left; runs as a coroutine, one for each worker.
+-- Gives pieces to one worker until none is left. Each worker has a coroutine that runs this.
 local function feed(worker)
     while next_first <= limit do
         local piece = { first = next_first, last = math.min(next_first + PIECE - 1, limit) }

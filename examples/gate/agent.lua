@@ -1,14 +1,14 @@
--- gate/agent.lua: one player's side of the game; see main.lua, which creates a context of it for each player.
+-- gate/agent.lua: plays the game for one player. main.lua creates a context with this file for each player.
 --
--- It knows the player only by the number of the connection, to which any context may write.
+-- It knows only the number of the player's connection. Any context can write to this connection.
 
 local fd = ...
 local moves = 0
 
--- Each frame of the player is a message of the gate; so only its sender, our creator, is listened to.
+-- Each frame of the player comes as a message from the gate, the creator of this context.
 context.recv(context.parent, function(ok, frame)
     if not ok then
-        return -- the gate has ended, and so do we: nothing is armed any more
+        return -- the gate has ended; so does this context, as nothing is armed
     end
     moves = moves + 1
     local sent, err = tcp.write(fd, ("move %d: %s"):format(moves, frame:tostring():upper()))

@@ -1,6 +1,7 @@
--- gate/client.lua: plays many players at once, one coroutine each, and tells its creator how many right replies came.
+-- gate/client.lua: plays for many players at once, with a coroutine for each, and sends its creator the number of right
+-- replies.
 --
--- main.lua starts it; alone it plays against a gate that is running already:
+-- main.lua starts it. By itself it plays against a gate that is already running:
 --
 --   nl-jit examples/gate/client.lua PORT [PLAYERS [ROUNDS]]
 
@@ -18,7 +19,7 @@ local framing = {
 
 local right, playing, start = 0, players, timer.now()
 
--- Plays one player's rounds; returns what went wrong, if something did.
+-- Plays the rounds of one player. Returns nil, or what went wrong.
 local function play(socket, name)
     tcp.set_rwopt(socket, framing)
     for round = 1, rounds do

@@ -2,12 +2,12 @@
 --
 --   nl-jit examples/gate/main.lua [PORT [PLAYERS [ROUNDS]]]        (default: any free port, 100 players, 20 rounds)
 --
--- The gate (this file) owns all sockets: it accepts, cuts the input into frames and hands each to the player's agent, a context
--- of its own (agent.lua). The agents run side by side on all processors and write their replies straight to the player's
--- socket, which is shared for writing and which they know by its number, `fd`: the gate has no part in it.
+-- The gate (this file) owns all sockets. It accepts connections, reads frames, and hands each frame to the agent of the player.
+-- An agent is a context of its own (agent.lua). The agents run in parallel on all processors. They write their replies straight
+-- to the socket of the player, which is write-shared, by its number `fd`. The replies do not pass through the gate.
 --
--- So that there is something to see, the gate also starts client.lua, which plays all the players, and ends with it. Its exit
--- status is 0 if every reply came and was right.
+-- For a demonstration, the gate also starts client.lua, which plays for all players. The gate ends with it. The exit status is
+-- 0 if every reply came and was right.
 
 local port, players, rounds = ...
 port, players, rounds = tonumber(port or 0), tonumber(players or 100), tonumber(rounds or 20)
@@ -29,7 +29,7 @@ local framing = {
 local come, gone = 0, 0
 
 local function welcome(socket)
-    tcp.set_rwopt(socket, framing)  -- the write options hold for the agent's writes, too
+    tcp.set_rwopt(socket, framing)  -- the agent's writes use these options, too
     tcp.set_wshared(socket, true)
     local agent, err = context.create("agent.lua", tcp.fd(socket))
     if not agent then
@@ -68,13 +68,13 @@ if not client then
     fail("cannot start the players: ", context.strerror(err))
 end
 
--- The client sends its count when it is through. It fails with ENOCONTEXT if the client has ended without.
+-- The client sends its count at the end. ENOCONTEXT: the client has ended without it.
 local counted, replies = context.recv(client)
 if not counted then
     fail("the players ended without a result: ", context.strerror(replies))
 end
 
--- Each closed connection is still to be heard of here.
+-- Waits until the gate has seen the end of each connection.
 local deadline = timer.now() + 5
 while gone < come and timer.now() < deadline do
     timer.sleep(0.01)
