@@ -89,7 +89,7 @@ function context.create(file, ...) end
 ---- Its handle and its names are gone, and its ports are free.
 ---- Its connections are cut.
 ---- Queries that wait for it end with `ENOREPLY`.
----- `context.wait` answers `"does not end: "` and the message.
+---- `context.wait` answers that it does not end.
 ---- It no longer keeps the process alive.
 ---
 ---Errors:
@@ -115,10 +115,10 @@ function context.destroy(handle, message) end
 ---
 ---| `reason` | how the context ended |
 ---|---|---|
----| `"exit"` | by itself |
+---| `"exit"` | by itself, or by `context.destroy` without a message |
 ---| `"error: …"` | an error left its main chunk |
----| any other text | `context.destroy` was called with this message |
----| `"does not end"`, or that and the message | it was destroyed, but cannot be ended: see `context.destroy` |
+---| any other text | by `context.destroy` with this message |
+---| `"does not end"`, or `"does not end: "` and the message | the runtime gave it up, see `context.destroy` |
 ---
 ---A reason has up to 65,536 bytes. The runtime remembers the last 4,096 reasons other than `"exit"`, up to 4 MiB of text. For
 ---older ones it answers `"exit"`.
