@@ -32,7 +32,7 @@ void nl_span_trim(void) {}
 
 #else
 
-#define REGION ((size_t)2 * 1024 * 1024)
+#define REGION NL_SPAN_REGION
 /* Pages are taken from the system by so many bytes at a time. */
 #define AHEAD ((size_t)64 * 1024)
 #define CLASSES 6
@@ -50,6 +50,7 @@ typedef struct arena arena;
  * regions become empty.
  */
 typedef struct region {
+    size_t size;                  /* of a span; first, and on a line that nobody writes to: nl_span_size_of */
     nl_alignas_line nl_list node; /* in its arena's list while it has a span to give */
     arena *arena;
     unsigned cls;
@@ -129,6 +130,7 @@ static region *add_region(arena *a, unsigned cls)
     if (r) {
         r->arena = a;
         r->cls = cls;
+        r->size = size_of(cls);
         r->small = small;
         r->cut = first_of(cls);
         r->ahead = (char *)((uintptr_t)span_at(r, r->cut) & ~(uintptr_t)(AHEAD - 1));

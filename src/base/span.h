@@ -21,6 +21,7 @@
 
 #define NL_SPAN_MIN 2048
 #define NL_SPAN_MAX 65536
+#define NL_SPAN_REGION ((size_t)2 * 1024 * 1024) /* aligned to that */
 
 /* What a span of at least n bytes will hold: n rounded up to a power of two; n ≤ NL_SPAN_MAX. */
 size_t nl_span_size(size_t n);
@@ -30,6 +31,11 @@ size_t nl_span_size(size_t n);
  */
 void *nl_span_alloc(size_t size);
 void nl_span_free(void *p);
+/* The size of the span in which p lies; not under AddressSanitizer. */
+static inline size_t nl_span_size_of(const void *p)
+{
+    return *(const size_t *)((uintptr_t)p & ~(uintptr_t)(NL_SPAN_REGION - 1));
+}
 /*
  * Gives the pages of all free spans back to the system. They are taken again, one by one, when
  * touched.

@@ -152,3 +152,22 @@ def test_error_log(h):
         for i = 1, 20000 do context.wait(assert(context.create("nothing.lua"))) end
         os.exit(rss() - before < 12 and 3 or 4)""", streams=("stderr",), fill=True)
     process.ends(3)
+
+
+def test_sizes(h):
+    """memory.sizes: what strings of one size have taken is there for those of another, and goes back; stats.held tells"""
+    if h.settings.slow > 1:
+        h.skip("sanitizers have an allocator of their own")
+    h.run(RSS + """
+        local before = rss()
+        for _, n in ipairs { 20, 60, 100, 300, 900, 3000 } do
+          local t = {}
+          for i = 1, 20e6 / n do t[i] = ("%099d"):format(i):sub(-n) .. ("x"):rep(n - 99) end
+          assert(context.stats().held > 20e6)
+          t = nil
+          collectgarbage()
+          collectgarbage()
+          local s = context.stats()
+          assert(s.held >= s.lua_bytes and s.held < 8e6, s.held)
+          assert(rss() < before + 60, rss())
+        end""")

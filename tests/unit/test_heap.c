@@ -97,6 +97,33 @@ Test(heap, blocks_are_used_again)
     nl_heap_free(s);
 }
 
+#define MIB ((size_t)1 << 20)
+
+// What blocks of one size have taken is there for those of another, and goes back when none is used.
+Test(heap, memory_goes_back)
+{
+    static const size_t sizes[] = {12, 20, 36, 60, 100, 180, 300, 500, 900, 1700, 3000, 9000, 16384};
+    static void *blocks[8 * MIB / 12 + 1];
+    nl_heap *s = nl_heap_new(NULL, &use);
+    rng r = rng_seed(7);
+    for (unsigned k = 0; k < nl_countof(sizes); k++) {
+        size_t n = sizes[k], count = RNG_ROUNDS(8 * MIB, MIB) / n;
+        for (size_t i = 0; i < count; i++) {
+            cr_assert_not_null(blocks[i] = nl_heap_alloc(s, NULL, 0, n));
+            memset(blocks[i], (int)k, n);
+        }
+        cr_assert_leq(use.held, 14 * MIB, "%zu bytes held for blocks of %zu", (size_t)use.held, n);
+        for (size_t i = count; i > 0; i--) { // in any order
+            size_t j = rng_below(&r, i);
+            nl_heap_alloc(s, blocks[j], n, 0);
+            blocks[j] = blocks[i - 1];
+        }
+        cr_assert_eq(use.used, 0);
+        cr_assert_leq(use.held, MIB + k * 131072, "%zu bytes held for nothing", (size_t)use.held);
+    }
+    nl_heap_free(s);
+}
+
 Test(heap, denial)
 {
     nl_heap *s = nl_heap_new(NULL, &use);

@@ -35,6 +35,32 @@ typedef struct chunk {
     size_t size;
 } chunk;
 
+/*
+ * A heap that has grown takes pages instead, spans of the longest size, each for blocks of one size.  A page counts its
+ * blocks that are out, and goes back when none is.  Chunks stay: in a small state they waste less.
+ *
+ * A page's blocks that came back are in its own list.  The list of the heap gets all of them at once when it is empty, and
+ * they are out from then on; so taking a block is the same as in a small heap.
+ */
+#define PAGE NL_SPAN_MAX
+#define PAGED_FROM ((size_t)256 * 1024)
+#define CARVE 4096 /* bytes of a page that are made into blocks at a time: more need not be touched */
+
+typedef struct page {
+    struct page *next, *prev;           /* all of the heap, a ring around nl_pages.all */
+    struct page *next_open, *prev_open; /* those of its class with blocks in their lists; itself: in none */
+    void *free;
+    char *cut;          /* from here on no blocks have been made */
+    uint32_t out, made; /* blocks */
+    unsigned cls;
+} page;
+
+typedef struct pages {
+    page all; /* of the ring */
+    page *open[NCLASSES];
+    page *current[NCLASSES]; /* of which blocks can still be made */
+} pages;
+
 #define BIG_MAX ((size_t)1 << 39) /* no machine has that */
 
 /* Head of a block of malloc's. */
@@ -49,6 +75,8 @@ struct nl_heap {
     bool deny, closing;
     void *first; /* the block asked for first */
     chunk *chunks;
+    size_t chunked; /* bytes of chunks */
+    pages *pages;   /* NULL: the heap is small */
     big bigs;
     void *free[NCLASSES];
 };
@@ -104,7 +132,7 @@ static void *take_from_new(nl_heap *s, size_t n)
 {
     size_t size = nl_span_size(n + sizeof(chunk)),
            held = atomic_load_explicit(&s->use->held, memory_order_relaxed);
-    while (size < NL_SPAN_MAX && 2 * size <= held / CHUNK_SHARE) {
+    while (size < PAGE / 2 && 2 * size <= held / CHUNK_SHARE) {
         size *= 2;
     }
     chunk *c = nl_span_alloc(size);
@@ -114,6 +142,7 @@ static void *take_from_new(nl_heap *s, size_t n)
     c->next = s->chunks;
     c->size = size;
     s->chunks = c;
+    s->chunked += size;
     add(&s->use->held, size);
     char *p = (char *)(c + 1), *rest = p + n, *end = (char *)c + size;
     if ((size_t)(end - rest) > left(s)) {
@@ -126,6 +155,142 @@ static void *take_from_new(nl_heap *s, size_t n)
     return p;
 }
 
+/* ------------------------------------------------------------------ pages */
+
+static void open_page(pages *ps, page *g)
+{
+    page **head = &ps->open[g->cls];
+    if (*head) {
+        g->next_open = *head;
+        g->prev_open = (*head)->prev_open;
+        g->next_open->prev_open = g->prev_open->next_open = g;
+    } else {
+        *head = g->next_open = g->prev_open = g;
+    }
+}
+
+static void unopen_page(pages *ps, page *g)
+{
+    page **head = &ps->open[g->cls];
+    g->next_open->prev_open = g->prev_open;
+    g->prev_open->next_open = g->next_open;
+    if (*head == g) {
+        *head = g->next_open != g ? g->next_open : NULL;
+    }
+}
+
+static page *new_page(nl_heap *s, unsigned c)
+{
+    page *g = nl_span_alloc(PAGE), *all = &s->pages->all;
+    if (!g) {
+        return NULL;
+    }
+    g->next = all->next;
+    g->prev = all;
+    g->next->prev = all->next = g;
+    g->free = NULL;
+    g->cut = (char *)(g + 1);
+    g->out = g->made = 0;
+    g->cls = c;
+    add(&s->use->held, PAGE);
+    return s->pages->current[c] = g;
+}
+
+/* Makes the next blocks of a page; they are out. */
+static void carve(nl_heap *s, page *g, size_t n)
+{
+    char *p = g->cut, *end = (char *)g + PAGE;
+    void **link = &s->free[g->cls];
+    for (size_t bytes = 0; (size_t)(end - p) >= n && bytes < CARVE; bytes += n, p += n) {
+        *link = p;
+        link = (void **)p;
+        g->made++;
+        g->out++;
+    }
+    *link = NULL;
+    g->cut = p;
+    if ((size_t)(end - p) < n) {
+        s->pages->current[g->cls] = NULL;
+    }
+}
+
+/* Fills the empty list of a class.  False when memory is out. */
+static nl_noinline bool refill(nl_heap *s, unsigned c)
+{
+    page *g = s->pages->open[c];
+    if (g) {
+        unopen_page(s->pages, g);
+        s->free[c] = g->free;
+        g->free = NULL;
+        g->out = g->made;
+        return true;
+    }
+    g = s->pages->current[c] ? s->pages->current[c] : new_page(s, c);
+    if (g) {
+        carve(s, g, class_size(c));
+    }
+    return g;
+}
+
+/* The first block of a page has come back, or the last one. */
+static nl_noinline void page_changed(nl_heap *s, page *g, bool first)
+{
+    pages *ps = s->pages;
+    if (first) {
+        open_page(ps, g);
+    }
+    /* One that is empty stays as long as there is no other: a block that comes and goes takes no span. */
+    if (g->out == 0 && g != ps->current[g->cls] && g->next_open != g) {
+        unopen_page(ps, g);
+        g->next->prev = g->prev;
+        g->prev->next = g->next;
+        add(&s->use->held, (size_t)0 - PAGE);
+        nl_span_free(g);
+    }
+}
+
+static inline bool in_page(const nl_heap *s, const void *p)
+{
+    return nl_unlikely(s->pages != NULL) && nl_likely(nl_span_size_of(p) == PAGE);
+}
+
+/* A block of a page has come back. */
+static inline void give_to_page(nl_heap *s, void *p)
+{
+    page *g = (page *)((uintptr_t)p & ~(uintptr_t)(PAGE - 1));
+    void *head = g->free;
+    *(void **)p = head;
+    g->free = p;
+    if (nl_unlikely(--g->out == 0 || !head)) {
+        page_changed(s, g, !head);
+    }
+}
+
+/* From now on the heap takes pages.  False when there is no room for their heads. */
+static bool begin_pages(nl_heap *s)
+{
+    pages *ps = take_from_new(s, (sizeof *ps + STEP - 1) & ~(size_t)(STEP - 1));
+    if (ps) {
+        memset(ps, 0, sizeof *ps);
+        ps->all.next = ps->all.prev = &ps->all;
+        s->pages = ps;
+    }
+    return ps;
+}
+
+static nl_noinline void *take_slow(nl_heap *s, unsigned c)
+{
+    if (s->pages || (s->chunked >= PAGED_FROM && begin_pages(s))) {
+        if (!refill(s, c)) {
+            return NULL;
+        }
+        void *p = s->free[c];
+        s->free[c] = *(void **)p;
+        return p;
+    }
+    return take_from_new(s, class_size(c));
+}
+
 static void *take(nl_heap *s, unsigned c)
 {
     void *p = s->free[c];
@@ -135,7 +300,7 @@ static void *take(nl_heap *s, unsigned c)
     }
     size_t n = class_size(c);
     if (nl_unlikely(left(s) < n)) {
-        return take_from_new(s, n);
+        return take_slow(s, c);
     }
     p = s->bump;
     s->bump += n;
@@ -185,7 +350,11 @@ static void put(nl_heap *s, void *p, size_t n)
     }
     if (nl_unlikely(is_big(n))) {
         big_free(s, p, n);
-    } else if (nl_likely(!s->closing)) {
+    } else if (nl_unlikely(s->closing)) {
+        return;
+    } else if (in_page(s, p)) {
+        give_to_page(s, p);
+    } else {
         unsigned c = class_of(n);
         *(void **)p = s->free[c];
         s->free[c] = p;
@@ -246,9 +415,13 @@ void *nl_heap_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
     }
     if (ptr) {
         if (nsize == 0 && nl_likely(osize - 1 < STEP_MAX && !s->closing)) {
-            unsigned c = (unsigned)((osize - 1) / STEP);
-            *(void **)ptr = s->free[c];
-            s->free[c] = ptr;
+            if (in_page(s, ptr)) {
+                give_to_page(s, ptr);
+            } else {
+                unsigned c = (unsigned)((osize - 1) / STEP);
+                *(void **)ptr = s->free[c];
+                s->free[c] = ptr;
+            }
             add(&s->use->used, (size_t)0 - osize);
             return NULL;
         }
@@ -284,6 +457,7 @@ nl_heap *nl_heap_new(void *owner, nl_heap_use *use)
     c->next = NULL;
     c->size = CHUNK_FIRST;
     s->chunks = c;
+    s->chunked = CHUNK_FIRST;
     s->bump = (char *)(s + 1);
     s->bump_end = (char *)c + CHUNK_FIRST;
     s->owner = owner;
@@ -302,6 +476,10 @@ void nl_heap_free(nl_heap *s)
         big *b = s->bigs.next;
         s->bigs.next = b->next;
         nl_free(b);
+    }
+    for (page *g = s->pages ? s->pages->all.next : NULL, *next; g && g != &s->pages->all; g = next) {
+        next = g->next;
+        nl_span_free(g);
     }
     for (chunk *c = s->chunks, *next; c; c = next) {
         next = c->next; /* the last one is the first chunk, in which s lies */

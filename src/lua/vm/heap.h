@@ -1,9 +1,11 @@
 /*
  * heap.h - the memory of one Lua state.
  *
- * Purpose: a list of chunks (span.h) cut into blocks of a few dozen sizes, one free list per size; what is larger than
- *          NL_HEAP_BIG is malloc's.  The chunks are freed all at once, with the state.  So states that are made on
- *          one thread and closed on another cost no locks and leave no holes, and the books are exact.
+ * Purpose: blocks of a few dozen sizes, one free list per size; what is larger than NL_HEAP_BIG is malloc's.  A small
+ *          heap cuts chunks (span.h) into blocks of all sizes, and keeps them; one that has grown takes pages for
+ *          blocks of one size each, and gives a page back when none of its blocks is used.  All goes at once with the
+ *          state.  So states that are made on one thread and closed on another cost no locks and leave no holes, and the
+ *          books are exact.
  * Threads: the one that runs the state.  What is in a nl_heap_use may be read by any.
  * Ownership: whatever owns the state (state.h).  Under AddressSanitizer every block is malloc's, so that misuse is seen.
  */
