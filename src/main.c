@@ -61,7 +61,7 @@ static void print_version(void)
 {
     printf("nl-jit %s (reactor: %s; %s, ", NL_VERSION, nl_reactor_backend(), LUAJIT_VERSION);
 #if NL_LUAJIT_BUNDLED
-    printf("bundled %s)\n", NL_LUAJIT_VERSION);
+    printf("bundled %s%s)\n", NL_LUAJIT_VERSION, NL_LUAJIT_INSIDE ? "" : ", its inside not used");
 #else
     printf("the system's %s)\n", NL_LUAJIT_VERSION);
     printf("The system's LuaJIT lacks what the bundled one is built with: hooks do not reach compiled loops, "

@@ -80,7 +80,7 @@ t.test("rules.finalizers.callback: one that takes a callback away while its mess
       local p = newproxy(true)
       getmetatable(p).__gc = function()
         removed = removed + 1
-        context.recv("the receiver", nil)
+        context.recv("the receiver", false)
         context.run(arm)
       end
     end
