@@ -434,7 +434,7 @@ void nl_dispatch(nl_worker *w, nl_ctx *c)
 
 void nl_ctx_abandon(const nl_ctx *c)
 {
-    nl_assert(nl_ctx_current() == c && c->ending, "a context that ends leaves by itself");
+    nl_assert(c && nl_ctx_current() == c && c->ending, "a context that ends leaves by itself");
     longjmp(nl_self->escape, 1);
 }
 
