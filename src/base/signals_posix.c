@@ -13,6 +13,7 @@
 #define DEAF_MS 100 /* how often the reader looks around when there is no pipe to wake it */
 
 static int ends[2] = {-1, -1};
+static pid_t reader;      /* the process that reads them */
 static atomic_int caught; /* how many have come */
 
 int nl_signals_init(void)
@@ -29,6 +30,7 @@ int nl_signals_init(void)
         fcntl(fds[i], F_SETFL, O_NONBLOCK); /* a handler must not sleep */
         ends[i] = fds[i];
     }
+    reader = getpid();
     return 0;
 }
 
@@ -42,8 +44,8 @@ static void put(unsigned char byte)
 static void on_signal(int sig)
 {
     int saved = errno;
-    if (atomic_fetch_add(&caught, 1) > 1) {
-        nl_end_by_signal(sig); /* nobody reads the pipe */
+    if (getpid() != reader || atomic_fetch_add(&caught, 1) > 1) {
+        nl_end_by_signal(sig); /* nobody reads the pipe, or it is the parent's */
     }
     put((unsigned char)sig);
     errno = saved;

@@ -246,6 +246,22 @@ def test_signal_execute(h):
         process.finish(-sig)
 
 
+def test_signal_fork(h):
+    """life.signal.fork: a signal to a child that a script has forked ends the child, not its parent"""
+    h.run("""
+        local ffi = require "ffi"
+        ffi.cdef "int fork(void); unsigned alarm(unsigned); int pause(void); int kill(int, int); int waitpid(int, int *, int);"
+        local pid, status = ffi.C.fork(), ffi.new "int[1]"
+        if pid == 0 then
+          ffi.C.alarm(20)
+          while true do ffi.C.pause() end
+        end
+        ffi.C.kill(pid, 15)
+        repeat timer.sleep(0.01) until ffi.C.waitpid(pid, status, 1) == pid
+        assert(status[0] == 15)
+        """)
+
+
 def test_monitor_stuck(h):
     """life.signal.stuck-log: while the word that a context runs for long finds no reader, others are served and signals heard"""
     h.file("loop.lua", "while true do end")
