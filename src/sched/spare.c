@@ -10,7 +10,7 @@
  * until the lock is free (worker.c: lock_own_reactor).
  *
  * On duty a spare is like any worker.  Off duty it hands on what it has and rests, out of sight
- * of producers (nl_worker_rest).  Only the monitor moves it from one to the other:
+ * of producers (worker.c: rest).  Only the monitor moves it from one to the other:
  *
  *   - a worker of the number asked for has not been stuck for 100 ms: all spares are off duty;
  *   - all workers on duty are stuck, and more of them sleep in the system than spares are among
