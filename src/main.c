@@ -21,8 +21,8 @@
 #include "net/resolver.h"
 #include "net/tcp.h"
 #include "reactor/reactor.h"
-#include "sched/sched.h"
 #include "sched/offload.h"
+#include "sched/sched.h"
 #include "sched/shutdown.h"
 
 static const char usage_text[] =

@@ -406,6 +406,14 @@ static __attribute__((noinline)) void *alloc_slow(nl_heap *s, void *ptr, size_t 
     return p;
 }
 
+/* The free of nl_heap_alloc in a heap that takes pages; apart, so that the small one saves no register. */
+static nl_noinline void *free_in_large(nl_heap *s, void *ptr, size_t osize)
+{
+    put(s, ptr, osize);
+    add(&s->use->used, (size_t)0 - osize);
+    return NULL;
+}
+
 /* Small blocks are made and given back all the time: that takes no call and no saved register. */
 void *nl_heap_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
 {
@@ -415,13 +423,12 @@ void *nl_heap_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
     }
     if (ptr) {
         if (nsize == 0 && nl_likely(osize - 1 < STEP_MAX && !s->closing)) {
-            if (in_page(s, ptr)) {
-                give_to_page(s, ptr);
-            } else {
-                unsigned c = (unsigned)((osize - 1) / STEP);
-                *(void **)ptr = s->free[c];
-                s->free[c] = ptr;
+            if (nl_unlikely(s->pages != NULL)) {
+                return free_in_large(s, ptr, osize);
             }
+            unsigned c = (unsigned)((osize - 1) / STEP);
+            *(void **)ptr = s->free[c];
+            s->free[c] = ptr;
             add(&s->use->used, (size_t)0 - osize);
             return NULL;
         }
