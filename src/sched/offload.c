@@ -7,7 +7,6 @@
 #include "sched/offload.h"
 
 #include "base/alloc.h"
-#include "base/spin.h"
 #include "sched/sched.h"
 
 typedef struct helper {
@@ -17,20 +16,21 @@ typedef struct helper {
 } helper;
 
 static struct {
-    nl_mutex *lock; /* never freed: threads are left behind */
+    _Atomic(nl_mutex *) lock; /* never freed: threads are left behind */
     helper *ended;
     bool stop;
 } all;
 
 static nl_mutex *get_lock(void)
 {
-    static nl_spin making = NL_SPIN_INIT;
-    nl_spin_lock(&making);
-    if (!all.lock) {
-        all.lock = nl_mutex_new();
+    nl_mutex *lock = atomic_load(&all.lock);
+    if (!lock) {
+        nl_mutex *mine = nl_mutex_new();
+        if (atomic_compare_exchange_strong(&all.lock, &lock, mine)) {
+            return mine;
+        }
+        nl_mutex_free(mine); /* another thread was first */
     }
-    nl_mutex *lock = all.lock;
-    nl_spin_unlock(&making);
     return lock;
 }
 
