@@ -7,6 +7,7 @@
 #include "sched/offload.h"
 
 #include "base/alloc.h"
+#include "base/os.h"
 #include "sched/sched.h"
 
 typedef struct helper {
