@@ -4,7 +4,6 @@
  */
 #include "lua/api/io_file.h"
 
-#include "base/spin.h"
 #include "lua/api/modules.h"
 
 nl_io_stock nl_io;
@@ -78,7 +77,8 @@ int nl_io_push(nl_lctx *lc, lua_State *to, int (*push)(lua_State *L, void *arg),
 
 typedef struct replacement {
     const char *name;
-    lua_CFunction ours, *stock;
+    lua_CFunction ours;
+    nl_stock_function *stock;
 } replacement;
 
 static const replacement of_io[] = {
@@ -95,23 +95,15 @@ static const replacement of_file[] = {{"lines", nl_io_file_lines, &nl_io.file_li
                                       {"__gc", nl_io_file_gc, &nl_io.file_gc},
                                       {NULL, NULL, NULL}};
 
-static void note_stock(lua_State *L, const replacement *r)
-{
-    for (; r->name; r++) {
-        lua_getfield(L, -1, r->name);
-        *r->stock = lua_tocfunction(L, -1);
-        lua_pop(L, 1);
-    }
-}
-
 /*
  * In the table on top.  Each of ours keeps the environment that LuaJIT's library expects of its
- * functions.
+ * functions.  Relaxed: every state finds the same stock functions.
  */
 static void replace(lua_State *L, const replacement *r)
 {
     for (; r->name; r++) {
         lua_getfield(L, -1, r->name);
+        atomic_store_explicit(r->stock, lua_tocfunction(L, -1), memory_order_relaxed);
         lua_pushcfunction(L, r->ours);
         lua_getfenv(L, -2);
         lua_setfenv(L, -2);
@@ -120,28 +112,11 @@ static void replace(lua_State *L, const replacement *r)
     }
 }
 
-/* With the library's table and that of the methods on top: what is the same in every state. */
-static void note_all(lua_State *L)
-{
-    static nl_spin lock = NL_SPIN_INIT; /* whoever comes after has seen what the first has noted */
-    static bool noted;
-    nl_spin_lock(&lock);
-    if (!noted) {
-        note_stock(L, of_file);
-        lua_pushvalue(L, -2);
-        note_stock(L, of_io);
-        lua_pop(L, 1);
-        noted = true;
-    }
-    nl_spin_unlock(&lock);
-}
-
 void nl_io_extend(lua_State *L)
 {
     luaL_checkstack(L, 8, NULL);
     lua_getfield(L, LUA_REGISTRYINDEX, LUA_FILEHANDLE);
     nl_lctx_of(L)->objects.file = lua_topointer(L, -1);
-    note_all(L);
     replace(L, of_file);
     lua_pop(L, 1);
     replace(L, of_io);
