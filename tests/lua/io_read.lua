@@ -191,6 +191,37 @@ t.test("io.open.fifo: opening a FIFO waits for the other end, in the coroutine o
   t.same(lines, { "a", "b" })
 end)
 
+t.test("io.popen.flushes: files of the context are written before the child runs", function()
+  local name = t.tmp .. "/flushed"
+  local old = io.output()
+  io.output(name)
+  io.write("text")
+  local p = assert(io.popen("cat " .. quoted(name)))
+  t.eq(p:read("*a"), "text")
+  p:close()
+  io.close()
+  io.output(old)
+end)
+
+t.test("io.popen.neighbours: it does not wait for what another context has to write", function()
+  local sign = t.tmp .. "/neighbours.sign"
+  local h = t.spawn([[
+    local command, parent = ...
+    local p = assert(io.popen(command, "w"))
+    p:write(("x"):rep(65536)) -- what a pipe holds
+    p:write("pending")
+    context.send(parent, "full")
+    context.recv(parent)
+  ]], waits_for(sign), context.self)
+  t.good(context.recv(h))
+  local p = assert(io.popen("echo hi"))
+  t.eq(p:read(), "hi")
+  p:close()
+  save("neighbours.sign", "")
+  context.send(h, "go on")
+  t.good(context.wait(h))
+end)
+
 t.test("io.gc: a pipe that nobody holds any more is closed, and nobody waits for its child", function()
   local sign = t.tmp .. "/gc.sign"
   do assert(io.popen(waits_for(sign))) end

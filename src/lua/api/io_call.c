@@ -311,9 +311,19 @@ int nl_io_output(lua_State *L)
     return nl_io.output(L);
 }
 
+static void flush_file(void *of)
+{
+    nl_file *f = of;
+    if (f && f->fp && (f->type & NL_FILE_TYPE) != NL_FILE_STD && nl_cfile_pending(f->fp) > 0) {
+        nl_file_flush(f->fp, nl_file_kind(f));
+    }
+}
+
 /*
- * (command[, mode]).  As LuaJIT does it: what is to be written by then is, so that it comes before
- * what the child writes.  Stdout first, in its turn: fflush(NULL) sleeps with locks of stdio.
+ * (command[, mode]).  What the context has written so far leaves first, so that it comes before
+ * what the child writes.  LuaJIT does that by fflush(NULL), which goes through the streams of all
+ * contexts.  Where one has a slow reader it would sleep, and until it wakes up nobody can open or
+ * close a file.
  */
 int nl_io_popen(lua_State *L)
 {
@@ -323,8 +333,11 @@ int nl_io_popen(lua_State *L)
         return luaL_fileresult(L, 0, command);
     }
     nl_file_flush(stdout, nl_cfile_std_kind(stdout));
+    if (!nl_lua_each_file(L, flush_file)) {
+        flush_file(nl_file_push_default(L, true));
+        lua_pop(L, 1);
+    }
     nl_blocking_begin();
-    fflush(NULL);
     f->fp = nl_cfile_popen(command, mode);
     int err = errno;
     nl_blocking_end();

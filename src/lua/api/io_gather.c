@@ -267,11 +267,16 @@ static bool number_is_complete(const nl_stream *s)
     return i < s->len;
 }
 
-/* As the stock function does it: with scanf, which tells how far it has come. */
+/*
+ * As the stock function does it: with scanf, which tells how far it has come.  Without the lock of
+ * the stream: fmemopen and fclose take that of stdio's list of streams, which comes before those of
+ * the streams in it (fflush(NULL) in a C module).
+ */
 static void scan_number(nl_reading *r)
 {
     nl_stream *s = r->s;
     nl_read_item *it = &r->items[r->at];
+    nl_cfile_unlock(r->fp);
     FILE *f = s->len > 0 ? fmemopen(s->partial, s->len, "r") : NULL;
     it->is_number = f && fscanf(f, LUA_NUMBER_SCAN, &it->number) == 1;
     it->n = r->len;
@@ -281,6 +286,7 @@ static void scan_number(nl_reading *r)
         fclose(f);
         drop(s, used > 0 ? (size_t)used : 0);
     }
+    nl_cfile_lock(r->fp);
     if (s->len == 1) { /* the byte behind it: better there, for C code that reads the same FILE */
         ungetc((unsigned char)s->partial[0], r->fp);
         drop(s, 1);

@@ -12,7 +12,7 @@
  *   lua_State        base, top, maxstack, status, cframe's low bit (lua_isyieldable), glref; in state.c nextgc
  *   global_State     hookmask's HOOK_ACTIVE; allocf, allocd, registrytv, gcroot; gc.total and gc.threshold; in pack_plain.c str.num, in state.c gc.mmudata
  *   TValue           the tags, by lj_obj.h's macros
- *   GCstr, GCudata   len, the bytes behind it (of a string, with zeros up to a whole word); metatable
+ *   GCstr, GCudata   len, the bytes behind it (of a string, with zeros up to a whole word); metatable, udtype
  *   GCcdata          in pack_cdata.c ctypeid
  *   GCproto          in chunk.c the constants
  *   GCtab            array, asize, node, hmask, and how a key finds its node (lj_tab.h); in pack_plain.c nomm
@@ -270,6 +270,17 @@ static inline bool nl_lua_pushiofile(lua_State *L, bool output)
     return true;
 }
 
+/* Calls fn with each file object; all userdata hang behind the main thread.  False: there is no way to. */
+static inline bool nl_lua_each_file(lua_State *L, void (*fn)(void *file))
+{
+    for (GCobj *o = gcref(mainthread(G(L))->nextgc); o; o = gcnext(o)) {
+        if (gco2ud(o)->udtype == UDTYPE_IO_FILE) {
+            fn(uddata(gco2ud(o)));
+        }
+    }
+    return true;
+}
+
 /*
  * Pushes the global whose name is the running C function's first upvalue, a string.  Whether it is
  * the function f.
@@ -412,6 +423,7 @@ static inline void nl_lua_no_hook_runs(lua_State *L)
 #define nl_lua_resume lua_resume
 #define nl_lua_getallocf lua_getallocf
 #define nl_lua_pushiofile(L, output) false
+#define nl_lua_each_file(L, fn) false
 
 static inline bool nl_lua_pushglobal(lua_State *L, const void *f)
 {
