@@ -239,9 +239,9 @@ static const char *const figure_names[FIGURES] = {"mailbox", "handled",    "lua_
 NL_NO_TSAN static void read_figures(double *f, nl_lctx *lc)
 {
     const volatile nl_lctx *v = lc;
-    const volatile nl_inbox *ms = lc->inbox;
+    const volatile nl_inbox *inbox = lc->inbox;
     uint32_t nfree = v->nfree_co, nco = v->nco;
-    f[MAILBOX] = (double)nl_ctx_mailbox_len(&lc->ctx) + ms->pending.count;
+    f[MAILBOX] = (double)nl_ctx_mailbox_len(&lc->ctx) + inbox->pending.count;
     f[HANDLED] = (double)v->ctx.handled;
     f[LUA_BYTES] = (double)atomic_load_explicit(&lc->vm.use.used, memory_order_relaxed);
     f[HELD] = (double)atomic_load_explicit(&lc->vm.use.held, memory_order_relaxed);

@@ -71,9 +71,9 @@ void nl_inbox_free(nl_lctx *lc);
 
 /* --- peers: peer.c --------------------------------------------------------------- */
 
-nl_peer *nl_peer_find(nl_inbox *ms, uint64_t handle);
+nl_peer *nl_peer_find(nl_inbox *inbox, uint64_t handle);
 /* Finds or makes it. */
-nl_peer *nl_peer_get(nl_inbox *ms, uint64_t handle);
+nl_peer *nl_peer_get(nl_inbox *inbox, uint64_t handle);
 /* Sees to it that an nl_peer_ended of the peer comes, sooner or later, behind all its messages. */
 void nl_peer_watch(nl_lctx *lc, nl_peer *p);
 /* Someone wants to hear of our end. */
@@ -89,25 +89,25 @@ int nl_context_query(lua_State *L);
 int nl_context_timed_query(lua_State *L);
 int nl_context_reply(lua_State *L);
 /* The query of a wait is over, replied to or not. */
-void nl_session_free(nl_inbox *ms, nl_wait *w);
+void nl_session_free(nl_inbox *inbox, nl_wait *w);
 /* Gives a message up: a query that no script has seen is answered with ENOREPLY.  Any thread. */
 void nl_packet_refuse(nl_packet *m);
 /* Pushes the values of a message that nl_packet_used is called with next; returns how many. */
-static inline int nl_packet_open(nl_inbox *ms, lua_State *L, nl_packet *m)
+static inline int nl_packet_open(nl_inbox *inbox, lua_State *L, nl_packet *m)
 {
-    if (nl_unlikely(ms->opened)) { /* left over only if memory ran out */
-        nl_packet_free(ms->opened);
+    if (nl_unlikely(inbox->opened)) { /* left over only if memory ran out */
+        nl_packet_free(inbox->opened);
     }
-    ms->opened = m;
+    inbox->opened = m;
     int n = nl_packet_unpack(L, m);
-    ms->opened = NULL;
+    inbox->opened = NULL;
     return n;
 }
 /* The message is used up: keeps it for the next one, or frees it. */
-static inline void nl_packet_used(nl_inbox *ms, nl_packet *m)
+static inline void nl_packet_used(nl_inbox *inbox, nl_packet *m)
 {
-    if (nl_likely(!ms->spare && m->body.cap <= 1024)) {
-        ms->spare = m;
+    if (nl_likely(!inbox->spare && m->body.cap <= 1024)) {
+        inbox->spare = m;
     } else {
         nl_packet_free(m);
     }

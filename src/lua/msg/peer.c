@@ -25,37 +25,37 @@ int nl_check_handle(lua_State *L, int arg, uint64_t *handle)
 
 /* ------------------------------------------------------------------ the table */
 
-static inline uint32_t bucket_of(const nl_inbox *ms, uint64_t handle)
+static inline uint32_t bucket_of(const nl_inbox *inbox, uint64_t handle)
 {
-    return (uint32_t)(handle * 0x9e3779b97f4a7c15u >> 40) & (ms->nbuckets - 1);
+    return (uint32_t)(handle * 0x9e3779b97f4a7c15u >> 40) & (inbox->nbuckets - 1);
 }
 
-nl_peer *nl_peer_find(nl_inbox *ms, uint64_t handle)
+nl_peer *nl_peer_find(nl_inbox *inbox, uint64_t handle)
 {
-    if (nl_likely(ms->last && ms->last->handle == handle)) {
-        return ms->last;
+    if (nl_likely(inbox->last && inbox->last->handle == handle)) {
+        return inbox->last;
     }
-    if (!ms->nbuckets) {
+    if (!inbox->nbuckets) {
         return NULL;
     }
-    nl_peer *p = ms->buckets[bucket_of(ms, handle)];
+    nl_peer *p = inbox->buckets[bucket_of(inbox, handle)];
     while (p && p->handle != handle) {
         p = p->next;
     }
-    ms->last = p ? p : ms->last;
+    inbox->last = p ? p : inbox->last;
     return p;
 }
 
-static void grow(nl_inbox *ms)
+static void grow(nl_inbox *inbox)
 {
-    uint32_t n = ms->nbuckets;
-    nl_peer **old = ms->buckets;
-    ms->nbuckets = n ? 4 * n : 4;
-    ms->buckets = nl_calloc(ms->nbuckets * sizeof(void *));
+    uint32_t n = inbox->nbuckets;
+    nl_peer **old = inbox->buckets;
+    inbox->nbuckets = n ? 4 * n : 4;
+    inbox->buckets = nl_calloc(inbox->nbuckets * sizeof(void *));
     for (uint32_t i = 0; i < n; i++) {
         for (nl_peer *p = old[i], *next; p; p = next) {
             next = p->next;
-            nl_peer **b = &ms->buckets[bucket_of(ms, p->handle)];
+            nl_peer **b = &inbox->buckets[bucket_of(inbox, p->handle)];
             p->next = *b;
             *b = p;
         }
@@ -71,37 +71,37 @@ static void peer_init(nl_peer *p)
     nl_list_init(&p->enders);
 }
 
-nl_peer *nl_peer_get(nl_inbox *ms, uint64_t handle)
+nl_peer *nl_peer_get(nl_inbox *inbox, uint64_t handle)
 {
-    nl_peer *p = nl_peer_find(ms, handle);
+    nl_peer *p = nl_peer_find(inbox, handle);
     if (p) {
         return p;
     }
-    if (ms->npeers >= ms->nbuckets) {
-        grow(ms);
+    if (inbox->npeers >= inbox->nbuckets) {
+        grow(inbox);
     }
     p = nl_pool_alloc(sizeof *p);
     peer_init(p);
     p->handle = handle;
-    nl_peer **b = &ms->buckets[bucket_of(ms, handle)];
+    nl_peer **b = &inbox->buckets[bucket_of(inbox, handle)];
     p->next = *b;
     *b = p;
-    ms->npeers++;
-    ms->last = p;
+    inbox->npeers++;
+    inbox->last = p;
     return p;
 }
 
 /* Takes it out of the table; the memory stays. */
-static void peer_remove(nl_inbox *ms, nl_peer *p)
+static void peer_remove(nl_inbox *inbox, nl_peer *p)
 {
-    nl_peer **b = &ms->buckets[bucket_of(ms, p->handle)];
+    nl_peer **b = &inbox->buckets[bucket_of(inbox, p->handle)];
     while (*b != p) {
         b = &(*b)->next;
     }
     *b = p->next;
-    ms->npeers--;
-    if (ms->last == p) {
-        ms->last = NULL;
+    inbox->npeers--;
+    if (inbox->last == p) {
+        inbox->last = NULL;
     }
 }
 
@@ -251,21 +251,21 @@ void nl_peer_watch(nl_lctx *lc, nl_peer *p)
 
 void nl_watcher_add(nl_lctx *lc, uint64_t handle)
 {
-    nl_inbox *ms = lc->inbox;
-    if (ms->nwatchers == ms->watchers_cap) {
+    nl_inbox *inbox = lc->inbox;
+    if (inbox->nwatchers == inbox->watchers_cap) {
         uint32_t n = 0;
-        for (uint32_t i = 0; i < ms->nwatchers; i++) {
-            if (nl_ctx_find(ms->watchers[i])) {
-                ms->watchers[n++] = ms->watchers[i];
+        for (uint32_t i = 0; i < inbox->nwatchers; i++) {
+            if (nl_ctx_find(inbox->watchers[i])) {
+                inbox->watchers[n++] = inbox->watchers[i];
             }
         }
-        ms->nwatchers = n;
-        if (n > ms->watchers_cap / 2 || !n) {
-            ms->watchers_cap = ms->watchers_cap ? 2 * ms->watchers_cap : 2;
-            ms->watchers = nl_realloc(ms->watchers, ms->watchers_cap * sizeof *ms->watchers);
+        inbox->nwatchers = n;
+        if (n > inbox->watchers_cap / 2 || !n) {
+            inbox->watchers_cap = inbox->watchers_cap ? 2 * inbox->watchers_cap : 2;
+            inbox->watchers = nl_realloc(inbox->watchers, inbox->watchers_cap * sizeof *inbox->watchers);
         }
     }
-    ms->watchers[ms->nwatchers++] = handle;
+    inbox->watchers[inbox->nwatchers++] = handle;
 }
 
 /* ------------------------------------------------------------------ context.wait */
@@ -312,10 +312,10 @@ int nl_context_wait(lua_State *L)
 
 void nl_inbox_init(nl_lctx *lc)
 {
-    nl_inbox *ms = nl_pool_alloc(sizeof *ms);
-    memset(ms, 0, sizeof *ms);
-    peer_init(&ms->any);
-    lc->inbox = ms;
+    nl_inbox *inbox = nl_pool_alloc(sizeof *inbox);
+    memset(inbox, 0, sizeof *inbox);
+    peer_init(&inbox->any);
+    lc->inbox = inbox;
 }
 
 static void refuse_all(nl_packet *m)
@@ -326,19 +326,19 @@ static void refuse_all(nl_packet *m)
     }
 }
 
-static void refuse_pending(nl_inbox *ms)
+static void refuse_pending(nl_inbox *inbox)
 {
-    refuse_all(ms->reserved.first);
-    ms->reserved = (nl_packets){NULL, NULL};
-    refuse_all(nl_pending_take_all(&ms->pending));
+    refuse_all(inbox->reserved.first);
+    inbox->reserved = (nl_packets){NULL, NULL};
+    refuse_all(nl_pending_take_all(&inbox->pending));
 }
 
 void nl_inbox_end(nl_lctx *lc, const nl_reason *reason)
 {
-    nl_inbox *ms = lc->inbox;
-    refuse_pending(ms);
-    for (uint32_t i = 0; i < ms->nwatchers; i++) {
-        nl_peer_ended *e = ended_new(lc->ctx.slot.id, ms->watchers[i], reason);
+    nl_inbox *inbox = lc->inbox;
+    refuse_pending(inbox);
+    for (uint32_t i = 0; i < inbox->nwatchers; i++) {
+        nl_peer_ended *e = ended_new(lc->ctx.slot.id, inbox->watchers[i], reason);
         nl_ctx *c = nl_ctx_find(e->to);
         if (c) {
             nl_ctx_post(c, &e->msg);
@@ -367,26 +367,26 @@ void nl_inbox_given_up(nl_ctx *c, const nl_reason *reason)
 
 void nl_inbox_release(nl_lctx *lc)
 {
-    nl_inbox *ms = lc->inbox;
-    refuse_pending(ms);
-    for (uint32_t i = 0; i < ms->nbuckets; i++) {
-        for (nl_peer *p = ms->buckets[i], *next; p; p = next) {
+    nl_inbox *inbox = lc->inbox;
+    refuse_pending(inbox);
+    for (uint32_t i = 0; i < inbox->nbuckets; i++) {
+        for (nl_peer *p = inbox->buckets[i], *next; p; p = next) {
             next = p->next;
             nl_pool_free(p, sizeof *p);
         }
     }
-    if (ms->ended_peer) {
-        nl_pool_free(ms->ended_peer, sizeof *ms->ended_peer);
+    if (inbox->ended_peer) {
+        nl_pool_free(inbox->ended_peer, sizeof *inbox->ended_peer);
     }
-    if (ms->spare) {
-        nl_packet_free(ms->spare);
+    if (inbox->spare) {
+        nl_packet_free(inbox->spare);
     }
-    if (ms->opened) {
-        nl_packet_free(ms->opened);
+    if (inbox->opened) {
+        nl_packet_free(inbox->opened);
     }
-    nl_free(ms->buckets);
-    nl_handles_fini(&ms->sessions);
-    nl_free(ms->watchers);
+    nl_free(inbox->buckets);
+    nl_handles_fini(&inbox->sessions);
+    nl_free(inbox->watchers);
 }
 
 void nl_inbox_free(nl_lctx *lc)

@@ -82,10 +82,10 @@ static inline void hand_out(nl_lctx *lc, nl_wait *w, nl_packet *m)
  * Who gets a message from that sender: a coroutine in recv(from), its callback, the same of
  * recv(0).
  */
-static inline nl_wait *receiver_of(nl_inbox *ms, uint64_t from)
+static inline nl_wait *receiver_of(nl_inbox *inbox, uint64_t from)
 {
-    if (nl_unlikely(ms->nfrom)) {
-        nl_peer *p = nl_peer_find(ms, from);
+    if (nl_unlikely(inbox->nfrom)) {
+        nl_peer *p = nl_peer_find(inbox, from);
         if (p && !nl_list_empty(&p->receivers)) {
             return nl_container_of(p->receivers.next, nl_wait, node);
         }
@@ -93,32 +93,32 @@ static inline nl_wait *receiver_of(nl_inbox *ms, uint64_t from)
             return p->callback;
         }
     }
-    if (!nl_list_empty(&ms->any.receivers)) {
-        return nl_container_of(ms->any.receivers.next, nl_wait, node);
+    if (!nl_list_empty(&inbox->any.receivers)) {
+        return nl_container_of(inbox->any.receivers.next, nl_wait, node);
     }
-    return ms->any.callback;
+    return inbox->any.callback;
 }
 
-static inline void left_queue(nl_inbox *ms, nl_wait *w)
+static inline void left_queue(nl_inbox *inbox, nl_wait *w)
 {
-    if (w->co && w->owner != &ms->any) {
-        ms->nfrom--;
+    if (w->co && w->owner != &inbox->any) {
+        inbox->nfrom--;
     }
 }
 
 void nl_deliver(nl_lctx *lc, nl_packet *m)
 {
-    nl_inbox *ms = lc->inbox;
+    nl_inbox *inbox = lc->inbox;
     /* It does not overtake those that are just being handed out. */
-    nl_wait *w = nl_unlikely(ms->draining) ? NULL : receiver_of(ms, m->from);
+    nl_wait *w = nl_unlikely(inbox->draining) ? NULL : receiver_of(inbox, m->from);
     if (nl_likely(w != NULL)) {
-        left_queue(ms, w);
+        left_queue(inbox, w);
         hand_out(lc, w, m);
         return;
     }
-    nl_pending_add(&ms->pending, m);
-    if (nl_unlikely(ms->draining) && !ms->pending.drain_next) {
-        ms->pending.drain_next = m;
+    nl_pending_add(&inbox->pending, m);
+    if (nl_unlikely(inbox->draining) && !inbox->pending.drain_next) {
+        inbox->pending.drain_next = m;
     }
 }
 
@@ -131,18 +131,18 @@ static void drain_run(nl_ctx *c, nl_msg *msg)
 {
     (void)msg;
     nl_lctx *lc = (nl_lctx *)c;
-    nl_inbox *ms = lc->inbox;
-    for (nl_packet *m; (m = ms->pending.drain_next); ms->pending.drain_next = nl_packet_next(m)) {
-        nl_wait *w = receiver_of(ms, m->from);
+    nl_inbox *inbox = lc->inbox;
+    for (nl_packet *m; (m = inbox->pending.drain_next); inbox->pending.drain_next = nl_packet_next(m)) {
+        nl_wait *w = receiver_of(inbox, m->from);
         if (w) {
-            nl_pending_cut(&ms->pending, m);
-            nl_ctx_defer(c, &ms->drain);
-            left_queue(ms, w);
+            nl_pending_cut(&inbox->pending, m);
+            nl_ctx_defer(c, &inbox->drain);
+            left_queue(inbox, w);
             hand_out(lc, w, m);
             return;
         }
     }
-    ms->draining = false;
+    inbox->draining = false;
 }
 
 static void drain_drop(nl_msg *m)
@@ -154,12 +154,12 @@ static const nl_msg_ops drain_ops = {drain_run, drain_drop};
 
 static void drain_later(nl_lctx *lc)
 {
-    nl_inbox *ms = lc->inbox;
-    ms->pending.drain_next = ms->pending.all.first;
-    if (ms->pending.all.first && !ms->draining) {
-        ms->draining = true;
-        ms->drain.ops = &drain_ops;
-        nl_ctx_defer(&lc->ctx, &ms->drain);
+    nl_inbox *inbox = lc->inbox;
+    inbox->pending.drain_next = inbox->pending.all.first;
+    if (inbox->pending.all.first && !inbox->draining) {
+        inbox->draining = true;
+        inbox->drain.ops = &drain_ops;
+        nl_ctx_defer(&lc->ctx, &inbox->drain);
     }
 }
 
@@ -199,8 +199,8 @@ static int reserve(lua_State *L, nl_lctx *lc, nl_packet *m)
 
 static int recv_blocking(lua_State *L, nl_lctx *lc, uint64_t from, double timeout)
 {
-    nl_inbox *ms = lc->inbox;
-    nl_packet *m = nl_pending_take(&ms->pending, from);
+    nl_inbox *inbox = lc->inbox;
+    nl_packet *m = nl_pending_take(&inbox->pending, from);
     if (m) {
         if (nl_ctx_should_yield(&lc->ctx)) {
             return reserve(L, lc, m);
@@ -209,11 +209,11 @@ static int recv_blocking(lua_State *L, nl_lctx *lc, uint64_t from, double timeou
         return push_message(L, lc, m, NULL);
     }
     nl_wait *w = nl_block_wait(L, NL_WAIT_RECV);
-    nl_peer *p = &ms->any;
+    nl_peer *p = &inbox->any;
     if (from) {
-        p = nl_peer_get(ms, from);
+        p = nl_peer_get(inbox, from);
         nl_peer_watch(lc, p);
-        ms->nfrom++;
+        inbox->nfrom++;
     }
     nl_list_push_back(&p->receivers, &w->node);
     w->owner = p;
@@ -250,17 +250,17 @@ static nl_peer *peer_at(lua_State *L, nl_lctx *lc, bool zero)
 
 static int recv_callback(lua_State *L, nl_lctx *lc, uint64_t from)
 {
-    nl_inbox *ms = lc->inbox;
+    nl_inbox *inbox = lc->inbox;
     nl_wait *w = nl_wait_callback(L, NL_WAIT_RECV, 2, 1, 1);
     w->continuous = true;
     w->key = from;
     w->key2 = lua_type(L, 1) == LUA_TSTRING;
-    nl_peer *p = from ? nl_peer_get(ms, from) : &ms->any;
+    nl_peer *p = from ? nl_peer_get(inbox, from) : &inbox->any;
     remove_callback(lc, p);
     p->callback = w;
     w->owner = p;
     if (from) {
-        ms->nfrom++;
+        inbox->nfrom++;
         nl_peer_watch(lc, p);
     }
     drain_later(lc);

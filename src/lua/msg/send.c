@@ -7,9 +7,9 @@
 
 /* A query's wait keeps its session in key and in key2 whether the caller wants one value only. */
 
-void nl_session_free(nl_inbox *ms, nl_wait *w)
+void nl_session_free(nl_inbox *inbox, nl_wait *w)
 {
-    nl_handles_remove(&ms->sessions, w->key);
+    nl_handles_remove(&inbox->sessions, w->key);
 }
 
 /* ------------------------------------------------------------------ messages on their way */
@@ -39,17 +39,17 @@ static void query_drop(nl_msg *m)
 static void reply_run(nl_ctx *c, nl_msg *m)
 {
     nl_lctx *lc = (nl_lctx *)c;
-    nl_packet *um = (nl_packet *)m;
-    nl_wait *w = nl_handles_get(&lc->inbox->sessions, (uint64_t)um->session);
+    nl_packet *packet = (nl_packet *)m;
+    nl_wait *w = nl_handles_get(&lc->inbox->sessions, (uint64_t)packet->session);
     if (nl_unlikely(!w)) {
-        nl_packet_used(lc->inbox, um); /* too late */
+        nl_packet_used(lc->inbox, packet); /* too late */
         return;
     }
     nl_session_free(lc->inbox, w);
     lua_State *L = nl_wait_begin(lc, w);
     nl_lua_pushboolean(L, 1);
-    int n = nl_packet_open(lc->inbox, L, um);
-    nl_packet_used(lc->inbox, um);
+    int n = nl_packet_open(lc->inbox, L, packet);
+    nl_packet_used(lc->inbox, packet);
     if (w->key2 && nl_unlikely(n > 1)) { /* context.query: one value */
         lua_pop(L, n - 1);
         n = 1;
@@ -60,9 +60,9 @@ static void reply_run(nl_ctx *c, nl_msg *m)
 static void no_reply_run(nl_ctx *c, nl_msg *m)
 {
     nl_lctx *lc = (nl_lctx *)c;
-    nl_packet *um = (nl_packet *)m;
-    nl_wait *w = nl_handles_get(&lc->inbox->sessions, (uint64_t)um->session);
-    nl_packet_used(lc->inbox, um);
+    nl_packet *packet = (nl_packet *)m;
+    nl_wait *w = nl_handles_get(&lc->inbox->sessions, (uint64_t)packet->session);
+    nl_packet_used(lc->inbox, packet);
     if (w) {
         nl_session_free(lc->inbox, w);
         nl_wait_fail(lc, w, NL_ENOREPLY);
@@ -89,8 +89,8 @@ void nl_packet_refuse(nl_packet *m)
 /* Packs the values first..last of the stack; the spare message is used if it has room. */
 static inline nl_packet *pack(lua_State *L, nl_lctx *lc, int first, int last)
 {
-    nl_inbox *ms = lc->inbox;
-    nl_packet *m = nl_packet_pack(L, first, last, first, &ms->spare);
+    nl_inbox *inbox = lc->inbox;
+    nl_packet *m = nl_packet_pack(L, first, last, first, &inbox->spare);
     m->from = lc->ctx.slot.id;
     return m;
 }
@@ -110,11 +110,11 @@ static inline nl_packet *pack(lua_State *L, nl_lctx *lc, int first, int last)
 
 static int look_at_receiver(lua_State *L, nl_lctx *lc, uint64_t to)
 {
-    nl_inbox *ms = lc->inbox;
+    nl_inbox *inbox = lc->inbox;
     nl_ctx *c = nl_ctx_find(to);
     bool crowded = c && c != &lc->ctx && nl_ctx_mailbox_len(c) > CROWD;
-    ms->share = !crowded ? SHARE_MAX : ms->share > SHARE_MIN ? ms->share / 2 : SHARE_MIN;
-    ms->share_left = ms->share;
+    inbox->share = !crowded ? SHARE_MAX : inbox->share > SHARE_MIN ? inbox->share / 2 : SHARE_MIN;
+    inbox->share_left = inbox->share;
     if (crowded && !lc->in_fanout && nl_may_block(lc, L) && !nl_ctx_let_catch_up(&lc->ctx, c, CROWD)) {
         return nl_wait_give_way(L, lc);
     }
@@ -182,22 +182,22 @@ static void query_timeout(nl_lctx *lc, nl_wait *w)
  */
 static int query_send(nl_lctx *lc, uint64_t to, nl_packet *m, nl_wait *w, bool one)
 {
-    nl_inbox *ms = lc->inbox;
-    nl_peer *p = nl_peer_find(ms, to);
-    if (nl_unlikely(nl_handles_full(&ms->sessions))) {
-        nl_packet_used(ms, m);
+    nl_inbox *inbox = lc->inbox;
+    nl_peer *p = nl_peer_find(inbox, to);
+    if (nl_unlikely(nl_handles_full(&inbox->sessions))) {
+        nl_packet_used(inbox, m);
         return ENOMEM; /* 16 million queries are pending */
     }
-    w->key = nl_handles_add(&ms->sessions, w);
+    w->key = nl_handles_add(&inbox->sessions, w);
     m->session = (int64_t)w->key;
     m->msg.ops = nl_likely(p && p->watching) || to == m->from ? &query_ops : &first_query_ops;
     int err = -nl_ctx_send(to, &m->msg);
     if (nl_unlikely(err)) {
-        nl_session_free(ms, w);
-        nl_packet_used(ms, m);
+        nl_session_free(inbox, w);
+        nl_packet_used(inbox, m);
         return err;
     }
-    p = nl_likely(p != NULL) ? p : nl_peer_get(ms, to);
+    p = nl_likely(p != NULL) ? p : nl_peer_get(inbox, to);
     p->watching = true;
     w->key2 = one;
     w->timeout = query_timeout;
