@@ -1,8 +1,9 @@
 /*
  * os.h - threads, clocks, processors, memory and files of the system.
  *
- * Purpose:   what base/ to main.c need of the system, the same everywhere; one implementation per
- *            system (os_posix.c).  Sockets are in reactor/, signals in signals.h.
+ * Purpose:   what every layer needs of the system; one implementation per system (os_posix.c).
+ *            A platform also needs cfile.h, interrupt.h, process.h and signals.h, and in reactor/
+ *            addr.h, sock.h and reactor.h.
  * Threads:   any thread may call any of it.
  * Ownership: what a _new or _start function returns is the caller's, until _free or _join.
  */
@@ -11,7 +12,10 @@
 
 #include "base/base.h"
 
-/* Nanoseconds of a monotonic clock with an arbitrary start; never goes back. */
+/*
+ * Nanoseconds of a monotonic clock with an arbitrary start; never goes back.  All deadlines are its
+ * times.  nl_cond_wait and nl_reactor_poll must count by the same clock.
+ */
 int64_t nl_now_ns(void);
 
 /* CPU time of the calling thread in nanoseconds. */
@@ -49,7 +53,7 @@ int64_t nl_thread_self(void);
 bool nl_thread_sleeps(int64_t thread);
 /* Gives up the rest of the time slice. */
 void nl_thread_yield(void);
-/* Bytes left on the calling thread's stack; 0 where the system cannot tell.  The first is slow. */
+/* Bytes left on the calling thread's stack; 0: not known.  A thread's first call is slow. */
 size_t nl_stack_left(void);
 
 /*
@@ -88,7 +92,7 @@ typedef struct nl_file_stamp {
 /* 0 or -errno; -EISDIR for a directory. */
 int nl_file_stamp_get(const char *path, nl_file_stamp *out);
 
-/* Mutex and condition for slow paths only (names, resolver, monitor). */
+/* Mutex and condition: for slow paths only. */
 typedef struct nl_mutex nl_mutex;
 nl_mutex *nl_mutex_new(void);
 void nl_mutex_free(nl_mutex *m);

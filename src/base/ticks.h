@@ -1,7 +1,8 @@
 /*
  * ticks.h - a clock for durations that is cheap enough to be read at every dispatch.
  *
- * Purpose:   the processor's time-stamp counter where there is one, else the monotonic clock.
+ * Purpose:   the processor's time-stamp counter where there is one, else nl_now_ns.  Deadlines are
+ *            nl_now_ns's times, never ticks.
  * Threads:   any; counters of different processors may differ by some ticks.
  * Ownership: no state.
  */

@@ -2,8 +2,8 @@
  * tcp.c - sockets: their life, events, small questions.
  *
  * The road of an event: reactor → io() → for input, the flags word and perhaps the embedded message
- * to the owner (nl_tcp_signal) → ready_run → ops->ready; for output, nl_tcp_flush right here;
- * for a socket that its owner has closed, nl_linger_pump_unlocks.
+ * to the owner (nl_tcp_signal) → nl_tcp_ready_run → ops->ready; for output,
+ * nl_tcp_flush_unlocks right here; for a socket that its owner has closed, nl_linger_pump_unlocks.
  */
 #include "net/tcp_impl.h"
 

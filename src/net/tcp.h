@@ -12,9 +12,8 @@
  * socket's embedded message to the owner, whose turn then calls ops->ready; a WRITE event resumes
  * the output on the worker that got the event, without waking the owner.
  *
- * `ready` is called once for each time a function said that it will be (NL_AGAIN, -EINPROGRESS),
- * perhaps for nothing. A caller that stops
- * before NL_AGAIN is not called, and goes on when it likes.
+ * A function that returns NL_AGAIN or -EINPROGRESS promises one call of `ready`. That call may be
+ * spurious. A caller that stops before NL_AGAIN is not called: it goes on when it likes.
  *
  * Reading: input is received into the worker's scratch memory and handed out from there;
  * what is left when the scratch is wanted for another socket or the dispatch ends is kept
@@ -97,8 +96,8 @@ int nl_tcp_read(nl_tcp *s, const unsigned char **data, uint32_t *len);
 int nl_tcp_read_buf(nl_tcp *s, const unsigned char **data, uint32_t *len, nl_buf *out);
 
 /*
- * Options; the setter checks nothing (lib_tcp does).  Reading ones hold for all bytes not yet
- * handed out.
+ * Options, for the caller to read and to write; lib_tcp.c checks the values.  Those of reading hold
+ * for all bytes not yet handed out.
  */
 nl_frame_opt *nl_tcp_read_opt(nl_tcp *s);
 /* Under no lock: constant once the socket is write-shared. */

@@ -39,7 +39,7 @@ typedef struct nl_event {
     unsigned events; /* NL_EV_* */
 } nl_event;
 
-/* "epoll" or "poll": for nl-jit -v. */
+/* The back end's name, for nl-jit -v. */
 const char *nl_reactor_backend(void);
 
 /* 0 and *out, or -errno. */

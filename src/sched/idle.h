@@ -26,6 +26,14 @@
  *
  * The same holds for all that (c) looks at: who changes it does so before (2), as a producer.
  *
+ * Two cases stand beside this argument (wake.c):
+ *   - A worker that runs the work itself at once wakes nobody: the next slot, the first context
+ *     of a delivery, a context that is alone on its worker.
+ *   - A producer counts a searcher in before it looks for a parked worker.  If it finds none, it
+ *     takes the count back.  Another producer may have seen that count and woken nobody.  If the
+ *     one that took it back is a worker, it looks at every queue before it parks.  Any other
+ *     thread looks at once (hand_search_over).
+ *
  * A wake is handed over by claiming: the thread that clears the parked bit of a worker wakes
  * it, and the woken worker starts as a searcher that was already counted.  (f) comes after (e):
  * a worker that delivers is a producer, and must not claim itself.

@@ -1,6 +1,6 @@
 /*
- * injq.h - the global ready queue: what comes from outside the workers, what a local queue has
- * no place for, and what the monitor rescues.
+ * injq.h - the global ready queue, into which others inject: what comes from outside the workers,
+ * what a local queue has no place for, and what the monitor moves.
  *
  * Purpose: many producers, many consumers, first in first out.
  * Threads: any thread pushes and pops; nl_injq_reserve one thread at a time.

@@ -22,7 +22,7 @@ typedef struct nl_msg_ops {
 } nl_msg_ops;
 
 struct nl_msg {
-    _Atomic(nl_msg *) next; /* the queue it is in; NULL is not "in none" */
+    _Atomic(nl_msg *) next; /* in its queue; meaningless while it is in none */
     const nl_msg_ops *ops;
 };
 

@@ -2,8 +2,7 @@
  * sched_impl.h - the inside of the scheduler, shared by the files of this folder; nobody else
  * includes it.
  *
- * Purpose: what a worker is, and what worker.c, wake.c, ctx.c, monitor.c and sched.c call of
- *   each other.
+ * Purpose: what a worker is, and what the files of this folder call of each other.
  * Threads: stated at each field and function; what is not is the owner's alone.
  * Ownership: sched.c makes and frees the workers.
  */
@@ -114,7 +113,7 @@ void nl_wake_for_rescue(void);
 void nl_wake_all(void);
 bool nl_work_visible(void); /* something stands in some queue */
 void nl_search_begin(nl_worker *w);
-void nl_search_found(nl_worker *w); /* stops searching because of a find; passes the torch on */
+void nl_search_found(nl_worker *w); /* w has found work; see idle.h for the last searcher */
 
 /* worker.c */
 void nl_worker_loop(nl_worker *w);

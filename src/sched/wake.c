@@ -120,7 +120,7 @@ void nl_ready(nl_ctx *c)
         }
         return;
     }
-    /* What its dispatch touches first: one of many contexts is in no cache. */
+    /* The three lines that its dispatch touches first.  Of many contexts most are in no cache. */
     __builtin_prefetch(&c->mail_out, 1);
     __builtin_prefetch(&c->ending, 1);
     __builtin_prefetch(c + 1, 1);

@@ -37,7 +37,7 @@ struct nl_sender;
 
 typedef struct nl_pending {
     nl_packets all;
-    nl_packet *drain_next; /* where nl_pending_drain goes on */
+    nl_packet *drain_next; /* where recv.c: drain_run goes on */
     uint32_t count;
     uint32_t nsenders, nbuckets;
     struct nl_sender **buckets; /* the index; NULL: there is none */

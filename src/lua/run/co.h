@@ -1,5 +1,10 @@
 /*
- * co.h - coroutines below the roots: what co.c and colib.c share.
+ * co.h - coroutines below the roots.
+ *
+ * Purpose: what co.c (roots) and colib.c (coroutine.resume and wrap) share; nl_may_block and
+ *   nl_park_of for the operations that every message makes.
+ * Threads: the worker that runs the context.
+ * Ownership: none; a coroutine belongs to its state.
  *
  * How a nested coroutine blocks.  Say root R has resumed P, and P has resumed C, each by
  * coroutine.resume, a C function that runs the one below by lua_resume on its own C stack.  C

@@ -1,8 +1,11 @@
 /*
- * lctx.h - a context that runs Lua: its states, coroutines, and the one mechanism by which
- * every operation of the API waits (nl_wait).
+ * lctx.h - a context that runs Lua: its state, its coroutines, and how its operations wait.
  *
- * Everything here belongs to the worker that runs the context; nothing is thread safe.
+ * Purpose: nl_lctx is the context's struct.  nl_co is a coroutine of the runtime.  nl_wait is the
+ *   one way in which every operation of the API waits.
+ * Threads: the worker that runs the context; nothing here is thread safe.
+ * Ownership: the context has its roots and its callbacks' waits until it ends.  A root has the wait
+ *   that it is parked in.
  *
  * Roots.  Lua code runs only inside coroutines of the runtime, called roots (nl_co): the main
  * chunk, each callback and each context.run function has one.  Scripts' own coroutines are
@@ -124,7 +127,7 @@ typedef struct nl_objects {
     uint32_t nsockets; /* open sockets, for stats */
     bool closed;       /* nl_ltcp_close_all has been here: no new sockets */
     const void *file;  /* metatable of LuaJIT's file objects, likewise */
-    nl_list streams;   /* io_read.c: of files that can sleep */
+    nl_list streams;   /* io_gather.c: of files that can sleep */
     nl_list readings;  /* io_read.c: reads under way */
 } nl_objects;
 
@@ -141,7 +144,7 @@ typedef struct nl_lctx_libs {
 struct nl_lctx {
     nl_ctx ctx; /* first: nl_ctx * and nl_lctx * convert */
 
-    /* One cache line that every run of a root touches, down to vm.L. */
+    /* One cache line that every run of a root touches, down to vm.closing. */
     nl_alignas_line nl_co *cur; /* the root now running; NULL: no Lua runs */
     nl_colink *link;            /* the innermost coroutine now running */
     nl_co *free_co;

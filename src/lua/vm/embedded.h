@@ -6,8 +6,8 @@
  * Threads: any; it is constant.
  * Ownership: none.
  */
-#ifndef NL_LUA_LUALIB_H
-#define NL_LUA_LUALIB_H
+#ifndef NL_EMBEDDED_H
+#define NL_EMBEDDED_H
 
 #include <stddef.h>
 

@@ -1,10 +1,13 @@
 /*
  * lj.h - the calls of Lua's C API that every message and every frame makes, without the call.
  *
- * A call like lua_pushnumber is two instructions of work inside some forty of calling through the stack index.  Here are
- * replacements, inline, made from the headers of the very LuaJIT that the program is linked with.  Each does what the API's
- * function of that name does, checks of stack room and barriers of the collector included, for the indices said here:
- * from 1 up, counted from the bottom.  With -Dluajit_inside=false, and always with the system's LuaJIT, each is the API's.
+ * Purpose: lua_pushnumber is two instructions of work inside some forty of a call through the stack
+ *   index.  Here are inline replacements, made from the headers of the LuaJIT that the program is
+ *   linked with.  Each does what the API's function of that name does, checks of stack room and
+ *   barriers of the collector included, but takes only the indices said here: from 1 up, counted
+ *   from the bottom.  With -Dluajit_inside=false, and with the system's LuaJIT, each is the API's.
+ * Threads: the one that runs the state.
+ * Ownership: none.
  *
  * What is taken from the inside, and why that is safe.  The headers are those of the source that tools/luajit.sh has
  * compiled into libluajit.a, known by its checksum, and they are read with the same flags; so the layouts cannot differ.
