@@ -85,7 +85,7 @@ static void empty(bytes *b)
     *b = (bytes){NULL, 0, 0};
 }
 
-/* --- Connections ------------------------------------------------------------------------ */
+/* --- Connections ------------------------------------------------------------------------------ */
 
 static void conn_close(server *s, conn *c)
 {
@@ -155,7 +155,7 @@ static void conn_flush(server *s, conn *c)
     empty(&c->out);
 }
 
-/* --- Frames ----------------------------------------------------------------------------- */
+/* --- Frames ----------------------------------------------------------------------------------- */
 
 /* How many of the n bytes at p are whole frames; without heads all of them are. */
 static size_t whole(const unsigned char *p, size_t n)
@@ -232,7 +232,7 @@ static void conn_read(server *s, conn *c)
     }
 }
 
-/* --- The loop --------------------------------------------------------------------------- */
+/* --- The loop --------------------------------------------------------------------------------- */
 
 static int listen_on(unsigned tcp_port)
 {

@@ -71,7 +71,7 @@ static void print_version(void)
 #endif
 }
 
-/* ------------------------------------------------------------------ parsing */
+/* --- parsing ---------------------------------------------------------------------------------- */
 
 /* Puts kind and text into one string, as nl_lua_options wants it. */
 static char *tagged(char kind, const char *text)
@@ -261,7 +261,7 @@ static void options_free(options *o)
     nl_free(o->lua.each);
 }
 
-/* ------------------------------------------------------------------ main */
+/* --- main ------------------------------------------------------------------------------------- */
 
 static int run(const options *o)
 {

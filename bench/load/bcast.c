@@ -52,7 +52,7 @@ static void on_copies(lane *l, conn *c, uint64_t k, uint64_t now)
     }
 }
 
-/* --- Joining ---------------------------------------------------------------------------- */
+/* --- Joining ---------------------------------------------------------------------------------- */
 
 /* The first message a connection gets tells from which one on the server knew it. */
 static bool join(lane *l, conn *c)
@@ -111,7 +111,7 @@ static void join_all(lane *l)
     in_flight_first = sender->sent;
 }
 
-/* --- The load --------------------------------------------------------------------------- */
+/* --- The load --------------------------------------------------------------------------------- */
 
 static void bcast_lane(lane *l)
 {

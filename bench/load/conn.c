@@ -15,7 +15,7 @@
 
 #define TOLD_MAX 5
 
-/* --- Opening ---------------------------------------------------------------------------- */
+/* --- Opening ---------------------------------------------------------------------------------- */
 
 static struct sockaddr_storage target;
 static socklen_t target_len; /* 0: not looked up yet */
@@ -112,7 +112,7 @@ void conn_fail(lane *l, conn *c, const char *why)
     c->fd = -1;
 }
 
-/* --- Sending ---------------------------------------------------------------------------- */
+/* --- Sending ---------------------------------------------------------------------------------- */
 
 static void want_out(lane *l, conn *c, bool on)
 {
@@ -191,7 +191,7 @@ void conn_send(lane *l, conn *c, unsigned k)
     }
 }
 
-/* --- Receiving -------------------------------------------------------------------------- */
+/* --- Receiving -------------------------------------------------------------------------------- */
 
 static void fail_at(lane *l, conn *c, size_t at, unsigned char is, uint32_t id)
 {

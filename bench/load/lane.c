@@ -44,7 +44,7 @@ void window_set(void)
     win.end = win.begin + (uint64_t)(opt.seconds * SECOND);
 }
 
-/* --- What the processes used ------------------------------------------------------------ */
+/* --- What the processes used ------------------------------------------------------------------ */
 
 typedef struct usage {
     uint64_t t;
@@ -91,7 +91,7 @@ void report_usage(uint64_t messages)
     report_number("load_cpu", (double)(last.own - first.own) / SECOND / s, 3);
 }
 
-/* --- Lanes ------------------------------------------------------------------------------ */
+/* --- Lanes ------------------------------------------------------------------------------------ */
 
 lane *lanes_new(unsigned *count)
 {

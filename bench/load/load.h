@@ -31,7 +31,7 @@ void sleep_ns(uint64_t ns);
 /* Prints "nl-load: what: strerror(errno)" and ends the process with status 3: nothing could be measured. */
 _Noreturn void die(const char *what);
 
-/* --- The window of measurement ---------------------------------------------------------- */
+/* --- The window of measurement ---------------------------------------------------------------- */
 
 /* Load runs from `start`, counts from `begin` (after the warm-up) to `end`. */
 typedef struct window {
@@ -48,7 +48,7 @@ static inline bool window_has(uint64_t t)
     return t >= win.begin && t < win.end;
 }
 
-/* --- Connections ------------------------------------------------------------------------ */
+/* --- Connections ------------------------------------------------------------------------------ */
 
 typedef struct conn {
     int fd; /* -1: closed */
@@ -117,7 +117,7 @@ int64_t conn_read(lane *l, conn *c, uint32_t id, uint64_t sent);
 /* Counts an error, tells the first few, closes the connection. Without `why`: of errno. */
 void conn_fail(lane *l, conn *c, const char *why);
 
-/* --- Modes ------------------------------------------------------------------------------ */
+/* --- Modes ------------------------------------------------------------------------------------ */
 
 /* Each adds its results to the report; returns the number of errors. */
 uint64_t run_echo(void);
@@ -125,7 +125,7 @@ uint64_t run_bcast(void);
 uint64_t run_storm(void);
 uint64_t run_idle(void);
 
-/* --- The report ------------------------------------------------------------------------- */
+/* --- The report ------------------------------------------------------------------------------- */
 
 void report_text(const char *key, const char *value);
 void report_number(const char *key, double value, int decimals);

@@ -44,7 +44,7 @@ static void burst(uint64_t n)
     }
 }
 
-/* --- Across threads --------------------------------------------------------------------- */
+/* --- Across threads --------------------------------------------------------------------------- */
 
 static uint64_t share; /* messages of each producer */
 static atomic_uint_fast64_t taken;

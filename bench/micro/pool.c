@@ -66,7 +66,7 @@ static void malloc_burst(uint64_t n)
     }
 }
 
-/* --- Made by one thread, given back by another, through a ring --------------------------- */
+/* --- Made by one thread, given back by another, through a ring -------------------------------- */
 
 static _Atomic(void *) ring[BURST * 4];
 static uint64_t total;

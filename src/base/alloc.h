@@ -58,7 +58,7 @@ void nl_pool_trim(void);
  */
 void nl_pool_fini(void);
 
-/* --- The fast path ----------------------------------------------------------------------- */
+/* --- The fast path ---------------------------------------------------------------------------- */
 
 #ifndef NL_POOL_IS_MALLOC
 #if defined(__SANITIZE_ADDRESS__)

@@ -123,7 +123,7 @@ void nl_log(const char *who, const char *fmt, ...)
     }
 }
 
-/* ------------------------------------------------------------------ without waiting */
+/* --- without waiting -------------------------------------------------------------------------- */
 
 /* Of the one thread that writes, or of the caller that is about to start it. */
 static struct {

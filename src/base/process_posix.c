@@ -22,7 +22,7 @@
 #include "base/alloc.h"
 #include "base/os.h"
 
-/* --- Standard descriptors ------------------------------------------------------------------ */
+/* --- Standard descriptors --------------------------------------------------------------------- */
 
 static void fill_standard(void)
 {
@@ -47,7 +47,7 @@ int nl_fd_up(int fd)
     return up;
 }
 
-/* --- SIGPIPE ------------------------------------------------------------------------------- */
+/* --- SIGPIPE ---------------------------------------------------------------------------------- */
 
 /*
  * A handler and not SIG_IGN: exec puts a handler back to the default, children never see it.
@@ -76,7 +76,7 @@ static void catch_sigpipe(void)
     }
 }
 
-/* --- Limit of descriptors ------------------------------------------------------------------ */
+/* --- Limit of descriptors --------------------------------------------------------------------- */
 
 static rlim_t given, raised; /* soft limits; equal: nothing was raised */
 
@@ -115,7 +115,7 @@ static void raise_limit(void)
     }
 }
 
-/* --- Children ------------------------------------------------------------------------------ */
+/* --- Children --------------------------------------------------------------------------------- */
 
 #define SHELL "/bin/sh"
 #ifndef __linux__
@@ -155,7 +155,10 @@ static void child_end(child c)
     errno = saved;
 }
 
-/* libc's ignores SIGINT until the command has ended, for the whole process.  Here others run beside. */
+/*
+ * libc's ignores SIGINT until the command has ended, for the whole process.  Here others run
+ * beside.
+ */
 static int run(char *command)
 {
     char sh[] = "sh", c[] = "-c", *argv[] = {sh, c, command, NULL};

@@ -16,8 +16,8 @@
 int nl_signals_init(void);
 /*
  * From now on the first two of them go to nl_signals_wait, and a third one, of either kind, ends
- * the process at once.  A signal that the parent has set to be ignored stays ignored.  In a child of
- * a bare fork() both have their default effect.
+ * the process at once.  A signal that the parent has set to be ignored stays ignored.  In a child
+ * of a bare fork() both have their default effect.
  */
 void nl_signals_catch(void);
 /* The number of a signal that has come; 0: nl_signals_wake, or timeout_ns (< 0: none) is over. */

@@ -50,7 +50,8 @@ typedef struct arena arena;
  * regions become empty.
  */
 typedef struct region {
-    size_t size;                  /* of a span; first, and on a line that nobody writes to: nl_span_size_of */
+    /* of a span; first, and on a line that nobody writes to: nl_span_size_of */
+    size_t size;
     nl_alignas_line nl_list node; /* in its arena's list while it has a span to give */
     arena *arena;
     unsigned cls;
@@ -230,7 +231,7 @@ void nl_span_free(void *p)
     nl_trim_count(-(int64_t)size);
 }
 
-/* --- Trimming ------------------------------------------------------------------------------ */
+/* --- Trimming --------------------------------------------------------------------------------- */
 
 /* A system call for each run of spans. */
 static void release_pages(region *r, const uint64_t *spans)

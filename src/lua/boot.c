@@ -24,7 +24,7 @@ const char *nl_boot_script(void)
                                                                        : NULL;
 }
 
-/* ------------------------------------------------------------------ parts */
+/* --- parts ------------------------------------------------------------------------------------ */
 
 /*
  * The main function where more runs than a script: each part in turn, then the script, then the
@@ -142,7 +142,7 @@ static void push_sequence(lua_State *L)
     lua_call(L, 3, 1);
 }
 
-/* ------------------------------------------------------------------ the first context */
+/* --- the first context ------------------------------------------------------------------------ */
 
 /* What follows "b" in the option itself is jit.bcsave's first argument. */
 static const char make_bytecode[] = "return require('jit.bcsave').start(...)";
@@ -223,7 +223,7 @@ int nl_boot_push_arguments(lua_State *L)
     return lua_gettop(L) - n;
 }
 
-/* ------------------------------------------------------------------ other contexts */
+/* --- other contexts --------------------------------------------------------------------------- */
 
 void nl_boot_push_other(lua_State *L, nl_chunk *c)
 {

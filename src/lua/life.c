@@ -41,7 +41,7 @@ static void boot_free(nl_lctx *lc)
     }
 }
 
-/* ------------------------------------------------------------------ start */
+/* --- start ------------------------------------------------------------------------------------ */
 
 /* (lctx, co): pushes the main function and its arguments on co's stack. */
 static int prepare(lua_State *M)
@@ -123,7 +123,7 @@ static void lctx_start(nl_ctx *c)
     nl_co_run(co, lua_gettop(co->L) - 1);
 }
 
-/* ------------------------------------------------------------------ end */
+/* --- end -------------------------------------------------------------------------------------- */
 
 static bool lctx_idle(nl_ctx *c)
 {
@@ -206,7 +206,7 @@ static const nl_ctx_ops lctx_ops = {
     .given_up = lctx_given_up,
 };
 
-/* ------------------------------------------------------------------ creation */
+/* --- creation --------------------------------------------------------------------------------- */
 
 static nl_lctx *lctx_new(const char *name, const char *file)
 {
@@ -294,7 +294,7 @@ static int create(uint64_t *handle, lua_State *L, nl_lctx *parent, const char *f
     return err;
 }
 
-/* ------------------------------------------------------------------ the first context */
+/* --- the first context ------------------------------------------------------------------------ */
 
 /* Leaves the main function in the registry. */
 static int load_first(lua_State *L)

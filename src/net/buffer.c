@@ -13,7 +13,7 @@
 /* Pieces up to this are copied out rather than left to pin the block they lie in. */
 #define COPY_MAX 512
 
-/* --- The sum of all blocks ----------------------------------------------------------------- */
+/* --- The sum of all blocks -------------------------------------------------------------------- */
 
 /* One counter would be a line that all workers write; threads are dealt out over several. */
 #define SHARDS 16
@@ -41,7 +41,7 @@ uint64_t nl_block_bytes(void)
     return sum > 0 ? (uint64_t)sum : 0;
 }
 
-/* --- Blocks -------------------------------------------------------------------------------- */
+/* --- Blocks ----------------------------------------------------------------------------------- */
 
 nl_block *nl_block_new(size_t cap)
 {
@@ -90,7 +90,7 @@ static bool sole_holder(nl_block *b)
     return atomic_load_explicit(&b->refs, memory_order_acquire) == 1;
 }
 
-/* --- Views --------------------------------------------------------------------------------- */
+/* --- Views ------------------------------------------------------------------------------------ */
 
 nl_buf nl_buf_share(const nl_buf *b)
 {
@@ -213,7 +213,7 @@ size_t nl_buf_unfill(const nl_buf *b)
     return b->block && sole_holder(b->block) ? b->block->cap - b->off - b->len : 0;
 }
 
-/* --- Search -------------------------------------------------------------------------------- */
+/* --- Search ----------------------------------------------------------------------------------- */
 
 int64_t nl_bytes_find(const void *hay, size_t n, const void *needle, size_t m, size_t from)
 {

@@ -14,9 +14,7 @@
 _Static_assert(sizeof(nl_segment) + NL_SEGMENT_VIEW <= NL_CACHELINE, "a view costs one line");
 _Static_assert(4 + NL_CHAIN_INLINE <= NL_CHAIN_BURST_MAX, "room for a copied payload");
 
-/*
- * --- Segments ----------------------------------------------------------------------------------
- */
+/* --- Segments --------------------------------------------------------------------------------- */
 
 static size_t size_for(size_t n)
 {
@@ -56,9 +54,7 @@ void nl_segments_free(nl_segment *list)
     }
 }
 
-/*
- * --- Adding ------------------------------------------------------------------------------------
- */
+/* --- Adding ----------------------------------------------------------------------------------- */
 
 static void append(nl_chain *c, nl_segment *k)
 {
@@ -133,9 +129,7 @@ nl_segment *nl_chain_put_view(nl_chain *c, const void *head, unsigned head_n, nl
     return fresh;
 }
 
-/*
- * --- Taking ------------------------------------------------------------------------------------
- */
+/* --- Taking ----------------------------------------------------------------------------------- */
 
 int nl_chain_iov(nl_chain *c, nl_iov *iov, int max)
 {

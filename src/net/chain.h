@@ -51,9 +51,7 @@ static inline uint64_t nl_chain_queued(const nl_chain *c)
     return c->added - c->taken;
 }
 
-/*
- * --- Segments: without the lock, as memory may come from the system and go back to it ----------
- */
+/* --- Segments: without the lock, as memory may come from the system and go back to it --------- */
 
 /* One with room for at least n bytes of its own. */
 nl_segment *nl_segment_new(size_t n);
@@ -65,9 +63,7 @@ nl_segment *nl_segment_try(size_t n);
 /* Frees a list of them. NULL is harmless. */
 void nl_segments_free(nl_segment *list);
 
-/*
- * --- Adding ------------------------------------------------------------------------------------
- */
+/* --- Adding ----------------------------------------------------------------------------------- */
 
 /*
  * Appends head (0..4 bytes) and n <= NL_CHAIN_INLINE bytes, copied. False: there is no room,
@@ -89,9 +85,7 @@ nl_segment *nl_chain_put_fresh(nl_chain *c, const void *head, unsigned head_n, c
  */
 nl_segment *nl_chain_put_view(nl_chain *c, const void *head, unsigned head_n, nl_buf view, nl_segment *fresh);
 
-/*
- * --- Taking ------------------------------------------------------------------------------------
- */
+/* --- Taking ----------------------------------------------------------------------------------- */
 
 /*
  * Fills iov with the first bytes waiting, at most max entries and NL_CHAIN_GATHER bytes (or one
@@ -104,9 +98,7 @@ void nl_chain_advance(nl_chain *c, size_t n, nl_segment **done);
 /* Empties the chain as if all was taken. */
 void nl_chain_clear(nl_chain *c, nl_segment **done);
 
-/*
- * --- The fast path ------------------------------------------------------------------------------
- */
+/* --- The fast path ---------------------------------------------------------------------------- */
 
 static inline void nl_segment_put_head(nl_segment *k, const void *head, unsigned n)
 {

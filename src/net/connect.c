@@ -1,7 +1,8 @@
 /*
  * connect.c - the way to a connected socket; see connect.h.
  *
- *     start ──→ (resolver) ──→ attempt ──delay or failure──→ attempt with the next address … ──→ done
+ *     start ──→ (resolver) ──→ attempt ──delay or failure──→ attempt with the next address … ──→
+ *     done
  *
  * It begins in a turn of its own, so done is never called inside nl_connect_start.  A cancel may
  * cut in anywhere, while our message or the resolver's is still on its way.  So the memory has two
@@ -39,7 +40,7 @@ struct nl_connect {
     nl_tcp *attempts[NL_RESOLVER_ADDRS]; /* by address; NULL: none under way */
 };
 
-/* --- Memory -------------------------------------------------------------------------------- */
+/* --- Memory ----------------------------------------------------------------------------------- */
 
 static void unref(nl_connect *c)
 {
@@ -56,7 +57,7 @@ static void ref(nl_connect *c)
     atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
 }
 
-/* --- The end ------------------------------------------------------------------------------- */
+/* --- The end ---------------------------------------------------------------------------------- */
 
 static void close_attempt(nl_connect *c, int i)
 {
@@ -101,7 +102,7 @@ static void finish(nl_connect *c, nl_tcp *s, int err)
     to.done(owner, to.user, s, err);
 }
 
-/* --- Attempts ------------------------------------------------------------------------------ */
+/* --- Attempts --------------------------------------------------------------------------------- */
 
 static void attempt_ready(nl_ctx *owner, nl_tcp *s);
 static const nl_tcp_ops attempt_ops = NL_TCP_OPS(attempt_ready);
@@ -172,7 +173,7 @@ static void attempt_ready(nl_ctx *owner, nl_tcp *s)
     }
 }
 
-/* --- The beginning ------------------------------------------------------------------------- */
+/* --- The beginning ---------------------------------------------------------------------------- */
 
 static void resolved(nl_ctx *owner, nl_msg *m)
 {

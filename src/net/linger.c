@@ -232,7 +232,7 @@ bool nl_linger_give_way(void)
     return nl_deadlines_expire_first(&awaiting) || nl_deadlines_expire_first(&draining);
 }
 
-/* --- The end of the process ------------------------------------------------------------------ */
+/* --- The end of the process ------------------------------------------------------------------- */
 
 /*
  * A reset would destroy something, or may: the system does not tell, and it is closed since a short

@@ -3,7 +3,8 @@
  *
  * A query is a name, a family, and the requests that wait for the answer.  There are two lanes:
  *
- *     submitted ──→ hosts file, one thread ──not there──→ system's resolver, some threads ──→ answered
+ *     submitted ──→ hosts file, one thread ──not there──→ system's resolver, some threads ──→
+ *     answered
  *                          └──────── there ────────────────────────────────────────────────────┘
  *
  * One mutex guards everything here.  A thread looks up into memory of its own and copies the
@@ -67,7 +68,7 @@ static nl_spin make_lock = NL_SPIN_INIT;
 /* Acquire pairs with the release in get_pool: its contents are seen. */
 static _Atomic(pool *) the_pool;
 
-/* --- The pool ------------------------------------------------------------------------------ */
+/* --- The pool --------------------------------------------------------------------------------- */
 
 static pool *new_pool(void)
 {
@@ -131,7 +132,7 @@ static pool *get_pool(void)
     return p;
 }
 
-/* --- Queries ------------------------------------------------------------------------------- */
+/* --- Queries ---------------------------------------------------------------------------------- */
 
 /* Names are ASCII, whatever the locale; either case is the same. */
 static unsigned char lower(char c)
@@ -217,7 +218,7 @@ static int enqueue_locked(pool *p, query *q, int to)
     return 0;
 }
 
-/* --- Answers ------------------------------------------------------------------------------- */
+/* --- Answers ---------------------------------------------------------------------------------- */
 
 /* Tells the context that asked. */
 static void deliver(nl_resolve *r)
@@ -307,7 +308,7 @@ static void help(void *arg)
     nl_pool_thread_exit();
 }
 
-/* --- Requests ------------------------------------------------------------------------------ */
+/* --- Requests --------------------------------------------------------------------------------- */
 
 void nl_resolver_submit(nl_resolve *r)
 {
@@ -343,7 +344,7 @@ bool nl_resolver_cancel(nl_resolve *r)
     return q != NULL;
 }
 
-/* --- The end ------------------------------------------------------------------------------- */
+/* --- The end ---------------------------------------------------------------------------------- */
 
 static pool *left_behind; /* only nl_resolver_fini touches it */
 

@@ -17,7 +17,7 @@ nl_slots *nl_tcp_table;
 /* An idle connection costs this, the Lua side's share and what the kernel has. */
 _Static_assert(sizeof(nl_tcp) <= 176, "a socket stays small");
 
-/* --- References ---------------------------------------------------------------------------- */
+/* --- References ------------------------------------------------------------------------------- */
 
 static void free_peer(nl_tcp *s)
 {
@@ -45,7 +45,7 @@ void nl_tcp_unref(nl_tcp *s)
     }
 }
 
-/* --- The message to the owner -------------------------------------------------------------- */
+/* --- The message to the owner ----------------------------------------------------------------- */
 
 /* The message has come back.  True: the socket is still the owner's. */
 static bool returned(nl_tcp *s)
@@ -127,7 +127,7 @@ bool nl_tcp_want(nl_tcp *s, unsigned bits)
     }
 }
 
-/* --- Hooks --------------------------------------------------------------------------------- */
+/* --- Hooks ------------------------------------------------------------------------------------ */
 
 static void io(uint64_t tag, unsigned events)
 {
@@ -230,7 +230,7 @@ void nl_tcp_fini(void)
     nl_tcp_table = NULL;
 }
 
-/* --- Making them --------------------------------------------------------------------------- */
+/* --- Making them ------------------------------------------------------------------------------ */
 
 static void keep_peer(nl_tcp *s, const nl_addr *a)
 {
@@ -348,7 +348,7 @@ int nl_tcp_connect_result(nl_tcp *s)
     return err;
 }
 
-/* --- Closing ------------------------------------------------------------------------------- */
+/* --- Closing ---------------------------------------------------------------------------------- */
 
 void nl_tcp_close(nl_tcp *s)
 {
@@ -370,7 +370,7 @@ void nl_tcp_close(nl_tcp *s)
     nl_linger_begin_unlocks(s);
 }
 
-/* --- Small questions ----------------------------------------------------------------------- */
+/* --- Small questions -------------------------------------------------------------------------- */
 
 void nl_tcp_set_ops(nl_tcp *s, const nl_tcp_ops *ops)
 {

@@ -27,9 +27,7 @@ int nl_tcp_listen(nl_tcp **out, nl_ctx *owner, const nl_tcp_ops *ops, const nl_a
     return err;
 }
 
-/*
- * --- Accepting ---------------------------------------------------------------------------------
- */
+/* --- Accepting -------------------------------------------------------------------------------- */
 
 static void pause_for_a_while(nl_tcp *s)
 {

@@ -29,7 +29,7 @@
 /* A bit more than round sizes: a short count says that nothing is left. */
 #define RUN_MAX ((size_t)64 * 1024 + 64)
 
-/* --- The window ---------------------------------------------------------------------------- */
+/* --- The window ------------------------------------------------------------------------------- */
 
 /* Moves the window that stands in the scratch into a block of its own. */
 static void vacate_scratch(nl_tcp_worker *w)
@@ -113,7 +113,7 @@ static void consume(nl_tcp_worker *w, nl_tcp *s, uint32_t n)
     }
 }
 
-/* --- Receiving ----------------------------------------------------------------------------- */
+/* --- Receiving -------------------------------------------------------------------------------- */
 
 /* Ends reading. */
 static int fail(nl_tcp *s, int err)
@@ -279,7 +279,7 @@ static int receive(nl_tcp_worker *w, nl_tcp *s, uint32_t total)
     }
 }
 
-/* --- Handing out --------------------------------------------------------------------------- */
+/* --- Handing out ------------------------------------------------------------------------------ */
 
 /*
  * The window's bytes [skip, skip + n) are the next piece: as a block where the caller takes one and

@@ -23,7 +23,7 @@
  */
 #define CORK_MAX ((size_t)256 * 1024)
 
-/* --- Sending ------------------------------------------------------------------------------- */
+/* --- Sending ---------------------------------------------------------------------------------- */
 
 /* One system call: bytes taken, NL_AGAIN, or -errno. */
 static intptr_t send_some(nl_tcp *s, nl_iov *iov, int n, size_t *asked)
@@ -132,7 +132,7 @@ void nl_tcp_flush_unlocks(nl_tcp *s)
     nl_segments_free(done);
 }
 
-/* --- The worker's list --------------------------------------------------------------------- */
+/* --- The worker's list ------------------------------------------------------------------------ */
 
 void nl_tcp_dirty_locked(nl_tcp *s)
 {
@@ -175,7 +175,7 @@ void nl_tcp_flush_dirty(nl_tcp_worker *w)
     }
 }
 
-/* --- Writing ------------------------------------------------------------------------------- */
+/* --- Writing ---------------------------------------------------------------------------------- */
 
 /* 0, or why nothing is appended. */
 static inline int refused_locked(const nl_tcp *s, uint64_t caller)

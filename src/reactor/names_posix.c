@@ -28,7 +28,7 @@ static int add(nl_addr *list, int n, const nl_addr *a)
     return n + 1;
 }
 
-/* --- What needs nobody's answer ------------------------------------------------------------ */
+/* --- What needs nobody's answer --------------------------------------------------------------- */
 
 static bool is_localhost(const char *host)
 {
@@ -77,7 +77,7 @@ int nl_addr_known(nl_addr *out, int family, const char *host, int port)
     return n ? n : -NL_EHOST;
 }
 
-/* --- The hosts file ------------------------------------------------------------------------ */
+/* --- The hosts file --------------------------------------------------------------------------- */
 
 #define BLANK " \t\r\n"
 
@@ -141,7 +141,7 @@ int nl_addr_hosts_file(nl_addr *out, int max, int family, const char *host, int 
     return n;
 }
 
-/* --- The system's resolver ----------------------------------------------------------------- */
+/* --- The system's resolver -------------------------------------------------------------------- */
 
 static int resolve_error(int rc)
 {

@@ -39,7 +39,7 @@ int64_t nl_sock_limit(void)
     return known ? (int64_t)lim.rlim_cur : INT64_MAX;
 }
 
-/* --- Opening ----------------------------------------------------------------------------- */
+/* --- Opening ---------------------------------------------------------------------------------- */
 
 static int set_int(int fd, int level, int name, int value)
 {
@@ -320,7 +320,7 @@ int nl_sock_connect_result(nl_fd fd)
     }
 }
 
-/* --- Bytes ------------------------------------------------------------------------------- */
+/* --- Bytes ------------------------------------------------------------------------------------ */
 
 intptr_t nl_sock_read(nl_fd fd, void *buf, size_t n)
 {
@@ -353,7 +353,7 @@ intptr_t nl_sock_write(nl_fd fd, const void *buf, size_t n)
     return put < 0 ? nl_neg_errno() : put;
 }
 
-/* --- The rest ---------------------------------------------------------------------------- */
+/* --- The rest --------------------------------------------------------------------------------- */
 
 int nl_sock_nodelay(nl_fd fd, bool on)
 {

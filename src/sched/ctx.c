@@ -13,7 +13,7 @@ nl_ctx *nl_ctx_current(void)
     return w ? atomic_load_explicit(&w->current, memory_order_relaxed) : NULL;
 }
 
-/* ------------------------------------------------------------------ embedded messages */
+/* --- embedded messages ------------------------------------------------------------------------ */
 
 static void run_timers(nl_ctx *c, nl_msg *m)
 {
@@ -54,7 +54,7 @@ static const nl_msg_ops start_ops = {run_start, drop_nothing};
 /* In no queue, so these can be everybody's. */
 static nl_msg start_msg = {.ops = &start_ops}, killed_msg = {.ops = &kill_ops};
 
-/* ------------------------------------------------------------------ start and end */
+/* --- start and end ---------------------------------------------------------------------------- */
 
 void nl_ctx_init(nl_ctx *c, const nl_ctx_ops *ops)
 {
@@ -231,7 +231,7 @@ static void finish(nl_worker *w, nl_ctx *c)
     nl_retire(&c->limbo, free_ctx);
 }
 
-/* ------------------------------------------------------------------ contexts that do not end */
+/* --- contexts that do not end ----------------------------------------------------------------- */
 
 bool nl_ctx_is_to_end(const nl_ctx *c)
 {
@@ -272,7 +272,7 @@ void nl_ctx_give_up(nl_ctx *c)
     nl_wake_all(); /* the process may be over */
 }
 
-/* ------------------------------------------------------------------ dispatch */
+/* --- dispatch --------------------------------------------------------------------------------- */
 
 static bool time_is_up(nl_worker *w)
 {
@@ -445,7 +445,7 @@ void nl_dispatch_abandoned(nl_worker *w)
     finish(w, c);
 }
 
-/* ------------------------------------------------------------------ messages */
+/* --- messages --------------------------------------------------------------------------------- */
 
 nl_ctx *nl_ctx_find(uint64_t handle)
 {

@@ -51,7 +51,7 @@ static struct {
     seen last[NL_WORKERS_MAX];
 } mon;
 
-/* ------------------------------------------------------------------ a tick */
+/* --- a tick ----------------------------------------------------------------------------------- */
 
 /* Its ready contexts get to run elsewhere. */
 static void move_ready(nl_worker *w)
@@ -142,7 +142,7 @@ static bool tick(void)
     return active;
 }
 
-/* ------------------------------------------------------------------ the clock */
+/* --- the clock -------------------------------------------------------------------------------- */
 
 static bool anybody_active(void)
 {

@@ -46,7 +46,7 @@ void nl_retire(nl_limbo *g, void (*fn)(nl_limbo *g));
 void nl_qsbr_enter(void);
 void nl_qsbr_leave(void);
 
-/* --- for the workers ------------------------------------------------------------- */
+/* --- for the workers -------------------------------------------------------------------------- */
 
 typedef struct nl_qsbr {
     nl_alignas_line atomic_uint_fast64_t epoch; /* 0: offline */

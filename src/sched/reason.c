@@ -20,7 +20,7 @@ nl_reason *nl_reason_copy(const nl_reason *r)
     return r ? nl_reason_new(r->text, r->len) : NULL;
 }
 
-/* ------------------------------------------------------------------ obituaries */
+/* --- obituaries ------------------------------------------------------------------------------- */
 
 #define BUCKETS 1024u
 

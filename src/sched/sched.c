@@ -26,7 +26,7 @@ static void no_flush(int worker, bool end)
     (void)end;
 }
 
-/* ------------------------------------------------------------------ init, fini */
+/* --- init, fini ------------------------------------------------------------------------------- */
 
 nl_worker *nl_worker_new(int index, int *err)
 {
@@ -116,7 +116,7 @@ void nl_sched_set_hooks(const nl_sched_hooks *h)
     nl_the_sched.hooks = *h;
 }
 
-/* ------------------------------------------------------------------ run */
+/* --- run -------------------------------------------------------------------------------------- */
 
 /* In a signal handler of a worker's thread. */
 static NL_NO_TSAN void on_interrupt(void)
@@ -195,7 +195,7 @@ int nl_sched_run(void)
     return nl_shutdown_status();
 }
 
-/* ------------------------------------------------------------------ workers, seen from above */
+/* --- workers, seen from above ----------------------------------------------------------------- */
 
 int nl_sched_workers(void)
 {

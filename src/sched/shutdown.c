@@ -18,7 +18,7 @@ static struct {
     atomic_int_fast64_t deadline;
 } end;
 
-/* ------------------------------------------------------------------ the watchdog */
+/* --- the watchdog ----------------------------------------------------------------------------- */
 
 static struct {
     nl_mutex *lock;
@@ -79,7 +79,7 @@ static _Noreturn void cut_off(void)
     _Exit(nl_shutdown_status());
 }
 
-/* ------------------------------------------------------------------ the request */
+/* --- the request ------------------------------------------------------------------------------ */
 
 static void tell(nl_ctx *c, void *arg)
 {
@@ -121,7 +121,7 @@ static void request(int status, int sig)
     nl_mutex_unlock(end.lock);
 }
 
-/* ------------------------------------------------------------------ the main thread */
+/* --- the main thread -------------------------------------------------------------------------- */
 
 static _Noreturn void watch(void)
 {
@@ -198,7 +198,7 @@ void nl_shutdown_if_over(void)
     }
 }
 
-/* ------------------------------------------------------------------ state */
+/* --- state ------------------------------------------------------------------------------------ */
 
 bool nl_shutdown_begun(void)
 {

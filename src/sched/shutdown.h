@@ -47,7 +47,7 @@ int nl_shutdown_signal(void);
 void nl_shutdown_set_status(int status);
 int nl_shutdown_status(void);
 
-/* --- For the scheduler -------------------------------------------------------------------- */
+/* --- For the scheduler ------------------------------------------------------------------------ */
 
 /* Contexts exist from here on … */
 void nl_shutdown_init(void);

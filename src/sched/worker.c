@@ -9,7 +9,7 @@
 #include "base/trim.h"
 #include "sched/shutdown.h"
 
-/* ------------------------------------------------------------------ reactor and timers */
+/* --- reactor and timers ----------------------------------------------------------------------- */
 
 /*
  * A descriptor of its own is broken: scripts can do that.  Sockets of this worker would be deaf for
@@ -158,7 +158,7 @@ static void look(nl_worker *w)
     w->dispatch_start = nl_ticks(); /* the next context does not pay for this */
 }
 
-/* ------------------------------------------------------------------ finding work */
+/* --- finding work ----------------------------------------------------------------------------- */
 
 static nl_ctx *take_next(nl_worker *w)
 {
@@ -245,7 +245,7 @@ static nl_ctx *search(nl_worker *w)
     return c;
 }
 
-/* ------------------------------------------------------------------ parking */
+/* --- parking ---------------------------------------------------------------------------------- */
 
 /* How long nothing of its own is due: -1 for ever. */
 static int64_t park_time(nl_worker *w)
@@ -371,7 +371,7 @@ static void rest(nl_worker *w, nl_ctx *c)
     } while (atomic_load(&w->off_duty) && !atomic_load(&s->stop));
 }
 
-/* ------------------------------------------------------------------ the loop */
+/* --- the loop --------------------------------------------------------------------------------- */
 
 static void perturb(nl_worker *w)
 {
@@ -438,7 +438,7 @@ void nl_worker_loop(nl_worker *w)
     nl_qsbr_offline(w->qsbr);
 }
 
-/* ------------------------------------------------------------------ layer timers */
+/* --- layer timers ----------------------------------------------------------------------------- */
 
 void nl_wtimer_init(nl_wtimer *t, void (*fn)(nl_wtimer *))
 {

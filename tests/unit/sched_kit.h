@@ -17,7 +17,7 @@
 #include "sched/names.h"
 #include "sched/sched.h"
 
-/* ------------------------------------------------------------------ a context for tests */
+/* --- a context for tests ---------------------------------------------------------------------- */
 
 typedef struct actor actor;
 typedef struct note note;

@@ -35,7 +35,7 @@ static inline void nap(int64_t ns)
 #endif
 }
 
-/* --- Contexts ------------------------------------------------------------------------------ */
+/* --- Contexts --------------------------------------------------------------------------------- */
 
 typedef struct actor actor;
 typedef struct conn conn;
@@ -256,7 +256,7 @@ static inline int64_t kit_run(int workers, uint64_t chaos, void (*make)(void *ar
     return took;
 }
 
-/* --- Peers --------------------------------------------------------------------------------- */
+/* --- Peers ------------------------------------------------------------------------------------ */
 
 static inline nl_fd peer_connect(int port)
 {
@@ -316,7 +316,7 @@ static inline nl_thread *peer_start(void (*fn)(void *), void *arg)
     return t;
 }
 
-/* --- One server, one peer with a script ---------------------------------------------------- */
+/* --- One server, one peer with a script ------------------------------------------------------- */
 
 typedef struct script {
     const plan *server;
@@ -382,7 +382,7 @@ static inline int take(conn *k, char *out, size_t size)
     return r;
 }
 
-/* --- Requests ------------------------------------------------------------------------------ */
+/* --- Requests --------------------------------------------------------------------------------- */
 
 /* Written after what they count: told_next is the number told, a->plan->note hears of each. */
 typedef struct told {

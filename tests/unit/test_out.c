@@ -77,7 +77,7 @@ static void drop_all(int err)
     nl_segments_free(done);
 }
 
-/* --- One thread ------------------------------------------------------------------------------ */
+/* --- One thread ------------------------------------------------------------------------------- */
 
 static int told_count, told[8], told_err[8];
 
@@ -142,7 +142,7 @@ Test(out, a_refused_write_is_told_behind_those_before)
     nl_sched_fini();
 }
 
-/* --- Two threads, in a given order --------------------------------------------------------------- */
+/* --- Two threads, in a given order ------------------------------------------------------------ */
 
 /* While one thread is posting 0, another has 1 refused. */
 static atomic_int stage;
@@ -188,7 +188,7 @@ Test(out, a_write_that_is_refused_while_others_are_told_is_told_after_them)
     nl_sched_fini();
 }
 
-/* --- Many threads ------------------------------------------------------------------------------ */
+/* --- Many threads ----------------------------------------------------------------------------- */
 
 enum { WRITERS = 3, EACH = 20000 / SLOW };
 static asker askers[WRITERS][EACH];

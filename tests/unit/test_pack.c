@@ -452,7 +452,7 @@ Test(pack, random_values, .init = open_states, .fini = close_states)
 
 #if NL_LUAJIT_INSIDE
 
-/* ------------------------------------------------------------------ the short way against the long one */
+/* --- the short way against the long one ------------------------------------------------------- */
 
 /* Arguments: a seed.  Leaves values, among them some that are refused. */
 static const char any_values[] =

@@ -19,7 +19,7 @@ static uintptr_t index_of(struct nl_ctx *c)
     return (uintptr_t)c >> 4;
 }
 
-/* ------------------------------------------------------------------ local queue */
+/* --- local queue ------------------------------------------------------------------------------ */
 
 Test(runq, fifo_and_full)
 {
@@ -124,7 +124,7 @@ Test(runq, nothing_lost_nothing_twice)
     nl_free_aligned(st.victim);
 }
 
-/* ------------------------------------------------------------------ global queue */
+/* --- global queue ----------------------------------------------------------------------------- */
 
 Test(injq, fifo_over_grown_rings)
 {
@@ -187,7 +187,7 @@ Test(injq, many_producers_many_consumers)
     nl_injq_fini(&st.injq);
 }
 
-/* ------------------------------------------------------------------ idle protocol */
+/* --- idle protocol ---------------------------------------------------------------------------- */
 
 /*
  * The protocol of idle.h in small: producers push to a queue and wake by its rule, consumers
@@ -302,7 +302,7 @@ Test(idle, claim_takes_each_bit_once)
     cr_assert_eq(atomic_load(&d.nparked), 0);
 }
 
-/* ------------------------------------------------------------------ reclamation */
+/* --- reclamation ------------------------------------------------------------------------------ */
 
 typedef struct thing {
     nl_limbo limbo;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
-/* --- Readiness --------------------------------------------------------------------------- */
+/* --- Readiness -------------------------------------------------------------------------------- */
 
 RTest(fresh_socket_is_writable_once)
 {
@@ -249,7 +249,7 @@ RTest(connect_is_refused)
     nl_sock_close(blocker);
 }
 
-/* --- Attach and detach ------------------------------------------------------------------- */
+/* --- Attach and detach ------------------------------------------------------------------------ */
 
 RTest(detached_is_silent_and_can_come_back)
 {
@@ -342,7 +342,7 @@ RTest(tag_0_is_refused, .signal = SIGABRT)
     nl_reactor_attach(r, a, 0);
 }
 
-/* --- Many -------------------------------------------------------------------------------- */
+/* --- Many ------------------------------------------------------------------------------------- */
 
 RTest(one_event_at_a_time_reaches_all)
 {

@@ -12,7 +12,7 @@
 #include <sys/syscall.h>
 #endif
 
-/* --- Time-outs --------------------------------------------------------------------------- */
+/* --- Time-outs -------------------------------------------------------------------------------- */
 
 static void never_early(void)
 {
@@ -122,7 +122,7 @@ RTest(signals_do_not_shorten_a_timeout)
 
 #endif
 
-/* --- Waking ------------------------------------------------------------------------------ */
+/* --- Waking ----------------------------------------------------------------------------------- */
 
 RTest(a_wake_before_the_poll_counts_once)
 {
@@ -252,7 +252,7 @@ RTest(two_threads_wake_each_other)
     nl_reactor_free(other);
 }
 
-/* --- Attach and detach from another thread, while the poller waits ----------------------- */
+/* --- Attach and detach from another thread, while the poller waits ---------------------------- */
 
 static atomic_bool changed_all;
 
@@ -295,7 +295,7 @@ RTest(attach_and_detach_while_polling)
     cr_assert(changed_all);
 }
 
-/* --- Another thread sleeps in the poll ----------------------------------------------------- */
+/* --- Another thread sleeps in the poll -------------------------------------------------------- */
 
 static atomic_int events_seen;
 static atomic_bool enough;

@@ -7,7 +7,7 @@
 
 #include <stdio.h>
 
-/* --- Requests ------------------------------------------------------------------------------ */
+/* --- Requests --------------------------------------------------------------------------------- */
 
 static atomic_int answered, dropped, lookups, inside, most_inside;
 static atomic_bool gate; /* open: look-ups of names that begin with "gate" go on */
@@ -97,7 +97,7 @@ static int64_t resolve(int workers, void (*make)(void *arg))
     return took;
 }
 
-/* --- Tests --------------------------------------------------------------------------------- */
+/* --- Tests ------------------------------------------------------------------------------------ */
 
 static void each_begin(actor *a)
 {

@@ -1,7 +1,7 @@
 /* test_sched.c - contexts in C on the real scheduler: messages, timers, giving way, under chaos too. */
 #include "sched_kit.h"
 
-/* ------------------------------------------------------------------ ping-pong, ring, fans */
+/* --- ping-pong, ring, fans -------------------------------------------------------------------- */
 
 enum { ROUNDS = 2000, RING = 300, FAN = 40, PER = 200 };
 
@@ -158,7 +158,7 @@ Test(sched, fan_out)
     each_way(boot_fan_out, check_fan_out);
 }
 
-/* ------------------------------------------------------------------ timers, deferred messages */
+/* --- timers, deferred messages ---------------------------------------------------------------- */
 
 static void on_timer(nl_ctx *c, nl_timer *t)
 {
@@ -251,7 +251,7 @@ Test(sched, defer)
     each_way(boot_defer, check_one);
 }
 
-/* ------------------------------------------------------------------ giving way */
+/* --- giving way ------------------------------------------------------------------------------- */
 
 enum { AHEAD = 100, DEFERRED, SENT, WAYS = 5 };
 

@@ -5,7 +5,7 @@
 
 #include <time.h>
 
-/* ------------------------------------------------------------------ life */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static void boot_kill(void)
 {
@@ -121,7 +121,7 @@ Test(sched, mailbox_limit)
     nl_sched_fini();
 }
 
-/* ------------------------------------------------------------------ fairness and rescue */
+/* --- fairness and rescue ---------------------------------------------------------------------- */
 
 static atomic_bool neighbour_ran;
 
@@ -156,7 +156,7 @@ Test(sched, stuck_worker_is_rescued, .timeout = 60)
     check_one();
 }
 
-/* ------------------------------------------------------------------ wake-ups */
+/* --- wake-ups --------------------------------------------------------------------------------- */
 
 enum { TICKS = 50 };
 static int64_t ticks_from;
@@ -208,7 +208,7 @@ Test(sched, a_worker_does_not_wake_itself)
     nl_sched_fini();
 }
 
-/* ------------------------------------------------------------------ sleepers */
+/* --- sleepers --------------------------------------------------------------------------------- */
 
 /*
  * More contexts than workers sleep in C until the others have exchanged their notes and had their
@@ -312,7 +312,7 @@ Test(sched, spare_workers_step_in_for_those_that_sleep, .timeout = 120)
     }
 }
 
-/* ------------------------------------------------------------------ memory in limbo */
+/* --- memory in limbo -------------------------------------------------------------------------- */
 
 static bool hog_sleeps;
 
@@ -396,7 +396,7 @@ Test(sched, churn)
     each_way(boot_churn, check_churn);
 }
 
-/* ------------------------------------------------------------------ homes */
+/* --- homes ------------------------------------------------------------------------------------ */
 
 enum { HOMES = 128 };
 static uint64_t home_ids[HOMES];

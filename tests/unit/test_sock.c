@@ -71,7 +71,7 @@ static void check_flags(nl_fd fd)
     cr_assert(fcntl((int)fd, F_GETFD) & FD_CLOEXEC);
 }
 
-/* --- Connections ------------------------------------------------------------------------- */
+/* --- Connections ------------------------------------------------------------------------------ */
 
 static void check_nodelay(nl_fd fd, const nl_addr *a, bool on)
 {

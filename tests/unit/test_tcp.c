@@ -1,7 +1,7 @@
 /* Input of sockets, on the real scheduler: echoes of every kind, framing, limits, back pressure. */
 #include "tcp_kit.h"
 
-/* --- Echo ---------------------------------------------------------------------------------- */
+/* --- Echo ------------------------------------------------------------------------------------- */
 
 typedef struct echo_case {
     nl_frame_opt opt;

@@ -10,7 +10,7 @@
 #include <unistd.h>
 #endif
 
-/* --- Connecting, accepting ----------------------------------------------------------------- */
+/* --- Connecting, accepting -------------------------------------------------------------------- */
 
 static void refused_ready(actor *a, conn *k)
 {
@@ -133,7 +133,7 @@ Test(tcp_life, accept_pauses_when_descriptors_run_out)
 
 #endif
 
-/* --- Closing ------------------------------------------------------------------------------- */
+/* --- Closing ---------------------------------------------------------------------------------- */
 
 /* Everything written before the close arrives, however slowly it is read; the context is gone by then. */
 static char tail_bytes[6 << 20];
@@ -293,7 +293,7 @@ Test(tcp_life, a_reply_survives_unread_input)
     }
 }
 
-/* --- Churn --------------------------------------------------------------------------------- */
+/* --- Churn ------------------------------------------------------------------------------------ */
 
 /*
  * Several contexts open, use and close connections to each other at random moments, some from other contexts'

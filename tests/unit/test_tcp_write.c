@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 #endif
 
-/* --- Writing ------------------------------------------------------------------------------- */
+/* --- Writing ---------------------------------------------------------------------------------- */
 
 /* Much more than the kernel takes at once, to a peer that reads in fits and starts. */
 enum { FLOOD = 3000 };
@@ -136,7 +136,7 @@ Test(tcp_write, limits_of_a_write)
     play(&(script){0}, &(plan){.ready = limits_ready}, limits_peer);
 }
 
-/* --- Writing from other contexts ----------------------------------------------------------- */
+/* --- Writing from other contexts -------------------------------------------------------------- */
 
 enum { SHARERS = 4, RECORDS = 3000 / SLOW };
 
@@ -289,7 +289,7 @@ Test(tcp_write, shared_writes)
     }
 }
 
-/* --- Resets --------------------------------------------------------------------------------- */
+/* --- Resets ----------------------------------------------------------------------------------- */
 
 #ifndef _WIN32
 /* The peer resets the connection. */

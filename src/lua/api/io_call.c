@@ -92,7 +92,7 @@ static int call_run(lua_State *L, call *c)
     return n;
 }
 
-/* ------------------------------------------------------------------ os.execute */
+/* --- os.execute ------------------------------------------------------------------------------- */
 
 static void do_execute(nl_job *job)
 {
@@ -127,7 +127,7 @@ int nl_io_execute(lua_State *L)
     return 1;
 }
 
-/* ------------------------------------------------------------------ closing */
+/* --- closing ---------------------------------------------------------------------------------- */
 
 static void do_close(nl_job *job)
 {
@@ -216,7 +216,7 @@ int nl_io_file_gc(lua_State *L)
     return nl_io.file_gc(L);
 }
 
-/* ------------------------------------------------------------------ opening */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 /*
  * Pushes a file object that is closed: by the stock function, as only LuaJIT can make one.  NULL:

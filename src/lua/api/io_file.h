@@ -31,8 +31,10 @@ enum {
 /* The stock functions, the same in every state. */
 typedef _Atomic(lua_CFunction) nl_stock_function;
 typedef struct nl_io_stock {
-    nl_stock_function open, popen, close, input, output, lines, read, write, flush;       /* of io */
-    nl_stock_function file_lines, file_read, file_write, file_flush, file_close, file_gc; /* of files */
+    /* of io */
+    nl_stock_function open, popen, close, input, output, lines, read, write, flush;
+    /* of files */
+    nl_stock_function file_lines, file_read, file_write, file_flush, file_close, file_gc;
 } nl_io_stock;
 extern nl_io_stock nl_io;
 

@@ -10,7 +10,7 @@
 /* A buffer longer than this is not kept when it is empty. */
 #define KEEP_MAX 4096
 
-/* ------------------------------------------------------------------ streams */
+/* --- streams ---------------------------------------------------------------------------------- */
 
 struct nl_stream {
     nl_list all; /* in nl_objects.streams; not that of stdin */
@@ -158,7 +158,7 @@ static void drop(nl_stream *s, size_t n)
     }
 }
 
-/* ------------------------------------------------------------------ one read */
+/* --- one read --------------------------------------------------------------------------------- */
 
 /* The result of the item at hand. */
 void nl_reading_put(nl_reading *r, const char *p, size_t n)
@@ -341,7 +341,7 @@ bool nl_reading_gather(nl_reading *r)
     return done;
 }
 
-/* ------------------------------------------------------------------ the rest */
+/* --- the rest --------------------------------------------------------------------------------- */
 
 /* A short line that stdio has in its buffer, without more ado: its length, or -1. */
 int nl_reading_short_line(nl_lctx *lc, FILE *fp, char *buf, size_t size)

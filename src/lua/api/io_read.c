@@ -8,7 +8,7 @@
 #include "lua/run/co.h"
 #include "net/watch.h"
 
-/* ------------------------------------------------------------------ formats and results */
+/* --- formats and results ---------------------------------------------------------------------- */
 
 /* The format at index i; raises as the stock function does. */
 static nl_read_item check_format(lua_State *L, int i)
@@ -79,7 +79,7 @@ static bool ends_lines(nl_lctx *lc, nl_reading *r)
     return true;
 }
 
-/* ------------------------------------------------------------------ parked */
+/* --- parked ----------------------------------------------------------------------------------- */
 
 /* The read of this stream that is to be served first, of those parked; NULL: none is. */
 static nl_reading *first_parked(nl_lctx *lc, const FILE *fp)
@@ -168,7 +168,7 @@ static bool watch(lua_State *L, nl_lctx *lc, nl_reading *r, int self)
     return true;
 }
 
-/* --- giving way: the results are there, but others are to have their turn ------------- */
+/* --- giving way: the results are there, but others are to have their turn --------------------- */
 
 static void give_way_run(nl_ctx *ctx, nl_msg *m)
 {
@@ -200,7 +200,7 @@ static int give_way(lua_State *L, nl_lctx *lc, nl_reading *r, int self)
     return park(L, lc, r);
 }
 
-/* ------------------------------------------------------------------ the calls */
+/* --- the calls -------------------------------------------------------------------------------- */
 
 /* Waits until there may be more.  True: parked. */
 static bool wait_for_more(lua_State *L, nl_lctx *lc, nl_reading *r, int self)
@@ -348,7 +348,7 @@ int nl_io_file_lines(lua_State *L)
     return replace_iterator(L);
 }
 
-/* ------------------------------------------------------------------ closing */
+/* --- closing ---------------------------------------------------------------------------------- */
 
 void nl_file_end_reads(nl_lctx *lc, const nl_file *f)
 {

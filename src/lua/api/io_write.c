@@ -18,7 +18,7 @@
 #include "lua/api/io_file.h"
 #include "lua/api/modules.h"
 
-/* ------------------------------------------------------------------ streams that can sleep */
+/* --- streams that can sleep ------------------------------------------------------------------- */
 
 /* Afterwards a pipe takes NL_CFILE_PIPE_BUF bytes at once. */
 static void wait_for_room(FILE *fp)
@@ -82,7 +82,7 @@ static bool put_sleepy(FILE *fp, enum nl_cfile_kind kind, const char *p, size_t 
     return ok;
 }
 
-/* ------------------------------------------------------------------ one call's output */
+/* --- one call's output ------------------------------------------------------------------------ */
 
 typedef struct output {
     FILE *fp;
@@ -168,7 +168,7 @@ static inline bool output_end(output *o)
     return !o->failed;
 }
 
-/* ------------------------------------------------------------------ values */
+/* --- values ----------------------------------------------------------------------------------- */
 
 /* Adds the string or number at i, after prepare_value. */
 static inline void output_add_value(output *o, lua_State *L, int i)
@@ -198,7 +198,7 @@ static inline void prepare_value(lua_State *L, int i)
     }
 }
 
-/* ------------------------------------------------------------------ print */
+/* --- print ------------------------------------------------------------------------------------ */
 
 /* Replaces the value at i by what the global tostring, at index f, makes of it. */
 static nl_noinline void call_tostring(lua_State *L, int i, int f)
@@ -257,7 +257,7 @@ void nl_print_open(lua_State *L)
     lua_setglobal(L, "print");
 }
 
-/* ------------------------------------------------------------------ write, flush */
+/* --- write, flush ----------------------------------------------------------------------------- */
 
 /* Writes the arguments from index first on; self: the file object's index, for 5.2's result. */
 static int write_to(lua_State *L, nl_file *f, int first, int last, int self)

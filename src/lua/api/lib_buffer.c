@@ -17,7 +17,7 @@ static nl_bufobj *check(lua_State *L, int arg)
     return b;
 }
 
-/* --- the functions --------------------------------------------------------------------- */
+/* --- the functions ---------------------------------------------------------------------------- */
 
 /* A number of bytes: not negative, not NaN; a fraction is cut off. */
 static size_t check_size(lua_State *L, int arg)
@@ -47,7 +47,8 @@ static int buffer_new(lua_State *L)
     bool small = need <= NL_BUFFER_SMALL;
     nl_bufobj *b =
         small ? nl_bufobj_push_small(L, lc, need ? need : SMALL_ROOM) : nl_bufobj_push_block(L, lc);
-    if (n) { /* making it may have run a finalizer of the script, which may have changed the source */
+    /* making it may have run a finalizer of the script, which may have changed the source */
+    if (n) {
         p = nl_check_bytes(L, arg, &n, &src);
         n = n < need ? n : need;
     }
@@ -187,7 +188,8 @@ static void push_string(lua_State *L, const nl_bufobj *b)
 {
     if (b->full) {
         nl_buf held =
-            nl_buf_share(&b->v); /* lost if there is no memory for the string, but then the context ends */
+            /* lost if there is no memory for the string, but then the context ends */
+            nl_buf_share(&b->v);
         lua_pushlstring(L, (const char *)nl_buf_data(&held), held.len);
         nl_buf_release(&held);
     } else {
@@ -286,7 +288,10 @@ static const void *make_metatable(lua_State *L, int *ref, bool gc)
     return mt;
 }
 
-/* May be called more than once: by the first object, from a message, before the script has asked for the module. */
+/*
+ * May be called more than once: by the first object, from a message, before the script has asked
+ * for the module.
+ */
 int luaopen_nl_buffer(lua_State *L)
 {
     nl_objects *io = &nl_lctx_of(L)->objects;

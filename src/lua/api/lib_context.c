@@ -12,7 +12,7 @@
 #include "lua/run/interrupt.h"
 #include "sched/names.h"
 
-/* ------------------------------------------------------------------ create, destroy, run */
+/* --- create, destroy, run --------------------------------------------------------------------- */
 
 /* Pushes the file's name with the arguments 2..top behind it, as far as they are short. */
 static const char *push_name(lua_State *L, int top)
@@ -113,7 +113,7 @@ static int context_run(lua_State *L)
     return 1;
 }
 
-/* ------------------------------------------------------------------ names */
+/* --- names ------------------------------------------------------------------------------------ */
 
 static int context_register(lua_State *L)
 {
@@ -139,7 +139,7 @@ static int context_lookup(lua_State *L)
     return 1;
 }
 
-/* ------------------------------------------------------------------ log, errors, thread */
+/* --- log, errors, thread ---------------------------------------------------------------------- */
 
 static int context_log(lua_State *L)
 {
@@ -219,7 +219,7 @@ static int lazy_field(lua_State *L)
     return 1;
 }
 
-/* ------------------------------------------------------------------ stats */
+/* --- stats ------------------------------------------------------------------------------------ */
 
 static void set_number(lua_State *L, const char *name, double n)
 {
@@ -278,7 +278,7 @@ static int context_stats(lua_State *L)
     return 1;
 }
 
-/* ------------------------------------------------------------------ the module */
+/* --- the module ------------------------------------------------------------------------------- */
 
 static const luaL_Reg functions[] = {
     {"create", context_create},

@@ -37,7 +37,7 @@ nl_file *nl_file_push_default(lua_State *L, bool output)
     return nl_file_test(L, nl_lctx_of(L), lua_gettop(L));
 }
 
-/* ------------------------------------------------------------------ results */
+/* --- results ---------------------------------------------------------------------------------- */
 
 typedef struct results {
     int (*push)(lua_State *L, void *arg);
@@ -73,7 +73,7 @@ int nl_io_push(nl_lctx *lc, lua_State *to, int (*push)(lua_State *L, void *arg),
     return r.n;
 }
 
-/* ------------------------------------------------------------------ opening */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 typedef struct replacement {
     const char *name;

@@ -1,9 +1,10 @@
 /*
  * lib_math.c - what of the library `math` is the runtime's own: the seed of its random numbers
  *
- * LuaJIT seeds the generator of every state with the same number.  Here each context has a seed of its own.  A script that
- * seeds with a number gets the numbers that belong to it.  The time of day is an exception: it is the same for all
- * contexts that are made at that moment, so the context's own seed takes its place.
+ * LuaJIT seeds the generator of every state with the same number.  Here each context has a seed of
+ * its own.  A script that seeds with a number gets the numbers that belong to it.  The time of day
+ * is an exception: it is the same for all contexts that are made at that moment, so the context's
+ * own seed takes its place.
  */
 #include <math.h>
 #include <stdlib.h>

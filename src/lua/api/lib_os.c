@@ -16,8 +16,9 @@ static int os_exit(lua_State *L)
 }
 
 /*
- * ([locale[, category]]): a locale is the process's, and would change how the numbers of all contexts are read and
- * written.  So it stays "C"; "" asks for the one of the environment, and "C" is what it gets.
+ * ([locale[, category]]): a locale is the process's, and would change how the numbers of all
+ * contexts are read and written.  So it stays "C"; "" asks for the one of the environment, and "C"
+ * is what it gets.
  */
 static int os_setlocale(lua_State *L)
 {

@@ -5,8 +5,8 @@
 static _Atomic(lua_CFunction) stock_gsub; /* the same in every state */
 
 /*
- * A level of recursion through its callback takes 8 KiB of C stack, more than any other function's, so LuaJIT's limit on
- * the Lua stack would come too late.
+ * A level of recursion through its callback takes 8 KiB of C stack, more than any other function's,
+ * so LuaJIT's limit on the Lua stack would come too late.
  */
 static int gsub(lua_State *L)
 {

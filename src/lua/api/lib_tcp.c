@@ -30,7 +30,7 @@ static int push_result(lua_State *L, int err)
     return 1;
 }
 
-/* --- options ----------------------------------------------------------------------------- */
+/* --- options ---------------------------------------------------------------------------------- */
 
 /* Everything that set_rwopt sets. */
 typedef struct rwopt {
@@ -58,7 +58,9 @@ static uint64_t option_number(lua_State *L, const char *key, double max)
     return (uint64_t)n;
 }
 
-/* Sets one of head_bytes, head_endian, head_max from the value on top; false: name is none of them. */
+/*
+ * Sets one of head_bytes, head_endian, head_max from the value on top; false: name is none of them.
+ */
 static bool frame_option(lua_State *L, nl_frame_opt *o, const char *key, const char *name)
 {
     if (strcmp(name, "head_bytes") == 0) {
@@ -200,7 +202,7 @@ static int tcp_set_wshared(lua_State *L)
     return 1;
 }
 
-/* --- names --------------------------------------------------------------------------------- */
+/* --- names ------------------------------------------------------------------------------------ */
 
 static int push_address(lua_State *L, bool remote, bool port)
 {
@@ -280,7 +282,7 @@ static int tcp_tostring(lua_State *L)
     return 1;
 }
 
-/* --- end ---------------------------------------------------------------------------------------- */
+/* --- end -------------------------------------------------------------------------------------- */
 
 static int tcp_close(lua_State *L)
 {
@@ -309,7 +311,7 @@ static int tcp_gc(lua_State *L)
     return 0;
 }
 
-/* --- the module --------------------------------------------------------------------------------- */
+/* --- the module ------------------------------------------------------------------------------- */
 
 static const luaL_Reg functions[] = {
     {"listen", nl_ltcp_listen},       {"listen6", nl_ltcp_listen6},

@@ -19,7 +19,7 @@ typedef struct ltimer {
     int64_t repeat; /* ns, for a loop */
 } ltimer;
 
-/* ------------------------------------------------------------------ ids */
+/* --- ids -------------------------------------------------------------------------------------- */
 
 static ltimer *find(const nl_lctx *lc, double id)
 {
@@ -47,7 +47,7 @@ void nl_ltimers_free(nl_lctx *lc)
     nl_handles_fini(&lc->timers);
 }
 
-/* ------------------------------------------------------------------ firing */
+/* --- firing ----------------------------------------------------------------------------------- */
 
 /* The beat after now: those that were missed are skipped, and the rhythm is kept. */
 static int64_t next_beat(const ltimer *t, int64_t now)
@@ -78,7 +78,7 @@ static void timer_due(nl_lctx *lc, nl_timed *timed)
     nl_co_run(co, n);
 }
 
-/* ------------------------------------------------------------------ the module */
+/* --- the module ------------------------------------------------------------------------------- */
 
 static int l_sleep(lua_State *L)
 {

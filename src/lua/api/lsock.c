@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* --- events ---------------------------------------------------------------------------- */
+/* --- events ----------------------------------------------------------------------------------- */
 
 static void ready(nl_ctx *ctx, nl_tcp *t)
 {
@@ -16,7 +16,7 @@ static void ready(nl_ctx *ctx, nl_tcp *t)
 
 const nl_tcp_ops nl_lsock_ops = NL_TCP_OPS(ready);
 
-/* --- making and checking ------------------------------------------------------------------ */
+/* --- making and checking ---------------------------------------------------------------------- */
 
 nl_lsock *nl_lsock_push(lua_State *L, nl_lctx *lc, nl_tcp *t)
 {
@@ -57,7 +57,7 @@ nl_lsock *nl_lsock_check_kind(lua_State *L, int arg, bool listener)
     return so;
 }
 
-/* --- life ------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 void nl_lsock_anchor(lua_State *L, nl_lctx *lc, nl_lsock *so, int idx)
 {

@@ -32,7 +32,7 @@ typedef struct nl_lsock {
 
 extern const nl_tcp_ops nl_lsock_ops;
 
-/* --- rings: lists that cost one pointer while they are empty ------------------------ */
+/* --- rings: lists that cost one pointer while they are empty ---------------------------------- */
 
 static inline void nl_ring_add(nl_list **ring, nl_list *node)
 {
@@ -52,7 +52,7 @@ static inline void nl_ring_remove(nl_list **ring, nl_list *node)
     nl_list_remove(node);
 }
 
-/* --- objects: lsock.c ----------------------------------------------------------------- */
+/* --- objects: lsock.c ------------------------------------------------------------------------- */
 
 /* Pushes an object for t, whose owner is this context; takes t over. */
 nl_lsock *nl_lsock_push(lua_State *L, nl_lctx *lc, nl_tcp *t);
@@ -79,7 +79,7 @@ void nl_lsock_close(lua_State *L, nl_lctx *lc, nl_lsock *so, int idx);
 /* Closes every socket of the context; called by the end of the context, in C, no Lua runs. */
 void nl_ltcp_close_all(nl_lctx *lc);
 
-/* --- reading and accepting: lsock_read.c ------------------------------------------------ */
+/* --- reading and accepting: lsock_read.c ------------------------------------------------------ */
 
 int nl_ltcp_read(lua_State *L);
 int nl_ltcp_accept(lua_State *L);
@@ -90,16 +90,18 @@ void nl_lsock_disarm(nl_lctx *lc, nl_lsock *so);
 /* True if Lua now runs on behalf of the callback that is armed. */
 bool nl_lsock_in_own_callback(const nl_lctx *lc, const nl_lsock *so);
 
-/* --- writing: lsock_write.c --------------------------------------------------------------- */
+/* --- writing: lsock_write.c ------------------------------------------------------------------- */
 
 int nl_ltcp_write(lua_State *L);
-/* The socket closes: those who wait for their bytes to be taken hear so, unless they are by then. */
+/*
+ * The socket closes: those who wait for their bytes to be taken hear so, unless they are by then.
+ */
 void nl_lsock_end_writes(nl_lctx *lc, nl_lsock *so);
 /* The context ends: whatever comes of these writes, nobody is told. */
 void nl_lsock_forget_writes(nl_lctx *lc, nl_lsock *so);
 void nl_ltcp_forget_fd_writes(nl_lctx *lc);
 
-/* --- listening and connecting: lsock_connect.c --------------------------------------------- */
+/* --- listening and connecting: lsock_connect.c ------------------------------------------------ */
 
 int nl_ltcp_listen(lua_State *L);
 int nl_ltcp_listen6(lua_State *L);

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-/* --- connecting ---------------------------------------------------------------------------- */
+/* --- connecting ------------------------------------------------------------------------------- */
 
 /* One call under way. */
 typedef struct connecting {
@@ -179,7 +179,7 @@ int nl_ltcp_connects(lua_State *L)
     return do_connect(L, 1);
 }
 
-/* --- listening ----------------------------------------------------------------------------- */
+/* --- listening -------------------------------------------------------------------------------- */
 
 /* A listen socket on its way to a callback. */
 typedef struct opened {

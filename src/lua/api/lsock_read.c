@@ -11,11 +11,11 @@
 #include "lua/api/lsock.h"
 #include "lua/msg/bufobj.h"
 
-/* --- what arrives ------------------------------------------------------------------------- */
+/* --- what arrives ----------------------------------------------------------------------------- */
 
 /*
- * A frame, a run of bytes, a connection, or an error.  It is good whatever becomes of the socket; data until somebody reads
- * again, which finalizers cannot: a read in one raises.
+ * A frame, a run of bytes, a connection, or an error.  It is good whatever becomes of the socket;
+ * data until somebody reads again, which finalizers cannot: a read in one raises.
  */
 typedef struct piece {
     int err;                   /* positive; 0: one of the following */
@@ -145,12 +145,13 @@ static void call_back(nl_lctx *lc, nl_lsock *so, piece *p)
     if (p->err && p->last) {
         nl_lsock_disarm(lc, so);
     }
-    push(L, lc, so, p); /* may run finalizers of the script, which close the socket or set another callback */
+    /* may run finalizers of the script, which close the socket or set another callback */
+    push(L, lc, so, p);
     nl_ref_push(lc, L, so->self);
     nl_co_run(co, 3);
 }
 
-/* --- delivery ---------------------------------------------------------------------------------- */
+/* --- delivery --------------------------------------------------------------------------------- */
 
 void nl_lsock_deliver(nl_lctx *lc, nl_lsock *so)
 {
@@ -183,7 +184,7 @@ void nl_lsock_deliver(nl_lctx *lc, nl_lsock *so)
     nl_lsock_settle(lc, so);
 }
 
-/* --- the calls ---------------------------------------------------------------------------------- */
+/* --- the calls -------------------------------------------------------------------------------- */
 
 static void read_timeout(nl_lctx *lc, nl_wait *w)
 {
@@ -198,8 +199,10 @@ static int wait_for_piece(lua_State *L, nl_lctx *lc, nl_lsock *so, double second
     if (!so->tcp) {
         return nl_push_err(L, nl_lsock_closed_error(so));
     }
-    /* Who finds something each time never suspends; it does when its share is used up.  Not so with a time-out of 0,
-     * which would be up first. */
+    /*
+     * Who finds something each time never suspends; it does when its share is used up.  Not so with
+     * a time-out of 0, which would be up first.
+     */
     bool share_used = seconds != 0 && nl_ctx_should_yield(&lc->ctx);
     piece p;
     if (!so->readers && !share_used && take(lc, so, &p)) {

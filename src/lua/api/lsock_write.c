@@ -76,9 +76,7 @@ static void write_drop(nl_msg *m)
 
 static const nl_msg_ops write_ops = {write_run, write_drop};
 
-/*
- * --- the end -----------------------------------------------------------------------------------
- */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 /* A close that found writers waiting. */
 typedef struct close_notice {
@@ -155,9 +153,7 @@ void nl_ltcp_forget_fd_writes(nl_lctx *lc)
     }
 }
 
-/*
- * --- the call ------------------------------------------------------------------------------------
- */
+/* --- the call --------------------------------------------------------------------------------- */
 
 typedef struct target {
     nl_lsock *so; /* NULL: fd */

@@ -24,7 +24,7 @@ static const nl_module *module_of(uint32_t lib)
     return m && m->name ? m : NULL;
 }
 
-/* ------------------------------------------------------------------ stubs */
+/* --- stubs ------------------------------------------------------------------------------------ */
 
 #define STUB "nl.stub" /* in the registry: the metatable of all stubs */
 
@@ -138,7 +138,7 @@ static int string_index(lua_State *L)
     return 1;
 }
 
-/* ------------------------------------------------------------------ opening */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 static void call_opener(lua_State *L, lua_CFunction f, const char *name)
 {

@@ -20,7 +20,7 @@ void nl_package_stub(lua_State *L)
     lua_setfield(L, -2, "path");
 }
 
-/* ------------------------------------------------------------------ loaders */
+/* --- loaders ---------------------------------------------------------------------------------- */
 
 static bool readable(const char *path)
 {
@@ -225,7 +225,7 @@ void nl_package_open(lua_State *L)
     replace_loaders(L, package);
 }
 
-/* ------------------------------------------------------------------ require */
+/* --- require ---------------------------------------------------------------------------------- */
 
 /*
  * All of it is here but the call of the module's chunk, which has to come from a Lua function, so
@@ -479,7 +479,7 @@ static int require_finish(lua_State *L)
     return 1;
 }
 
-/* ------------------------------------------------------------------ dofile */
+/* --- dofile ----------------------------------------------------------------------------------- */
 
 static int dofile_chunk(lua_State *L)
 {

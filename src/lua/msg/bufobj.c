@@ -5,7 +5,7 @@
 
 #include "base/alloc.h"
 
-/* --- the collector ----------------------------------------------------------------- */
+/* --- the collector ---------------------------------------------------------------------------- */
 
 #define DEBT_STEP (256u << 10)
 /*
@@ -43,7 +43,7 @@ void nl_bufobj_account(nl_lctx *lc, nl_bufobj *b)
     b->charged = cap;
 }
 
-/* --- objects ----------------------------------------------------------------------- */
+/* --- objects ---------------------------------------------------------------------------------- */
 
 static lua_CFunction open_module;
 
@@ -109,7 +109,7 @@ int nl_bufobj_no_memory(lua_State *L)
     return luaL_error(L, "not enough memory for the buffer");
 }
 
-/* --- for the other libraries ---------------------------------------------------------- */
+/* --- for the other libraries ------------------------------------------------------------------ */
 
 void nl_buffer_push(lua_State *L, nl_lctx *lc, const void *data, size_t n)
 {

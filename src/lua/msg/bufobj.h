@@ -58,7 +58,7 @@ const nl_buf *nl_buffer_test(lua_State *L, int idx);
  */
 const char *nl_check_bytes(lua_State *L, int arg, size_t *len, nl_buf **buf);
 
-/* --- for the module buffer ------------------------------------------------------------- */
+/* --- for the module buffer -------------------------------------------------------------------- */
 
 /* Pushes an empty buffer with that much room inside, at most NL_BUFFER_SMALL. */
 nl_bufobj *nl_bufobj_push_small(lua_State *L, nl_lctx *lc, size_t room);

@@ -69,7 +69,7 @@ void nl_inbox_given_up(nl_ctx *c, const nl_reason *reason);
 void nl_inbox_release(nl_lctx *lc);
 void nl_inbox_free(nl_lctx *lc);
 
-/* --- peers: peer.c --------------------------------------------------------------- */
+/* --- peers: peer.c ---------------------------------------------------------------------------- */
 
 nl_peer *nl_peer_find(nl_inbox *inbox, uint64_t handle);
 /* Finds or makes it. */
@@ -82,7 +82,7 @@ void nl_watcher_add(nl_lctx *lc, uint64_t handle);
 /* context.wait */
 int nl_context_wait(lua_State *L);
 
-/* --- sending and answering: send.c ----------------------------------------------------- */
+/* --- sending and answering: send.c ------------------------------------------------------------ */
 
 int nl_context_send(lua_State *L);
 int nl_context_query(lua_State *L);
@@ -113,13 +113,13 @@ static inline void nl_packet_used(nl_inbox *inbox, nl_packet *m)
     }
 }
 
-/* --- receiving: recv.c --------------------------------------------------------------- */
+/* --- receiving: recv.c ------------------------------------------------------------------------ */
 
 int nl_context_recv(lua_State *L);
 /* A message has come in: to whoever wants it, else to the pending ones. */
 void nl_deliver(nl_lctx *lc, nl_packet *m);
 
-/* --- arguments: peer.c ---------------------------------------------------------------- */
+/* --- arguments: peer.c ------------------------------------------------------------------------ */
 
 /*
  * A handle or a name at index arg.  0 and *handle; NL_ENOCONTEXT for a name nobody bears or a

@@ -24,7 +24,7 @@ typedef struct buf_record {
 #define LUA_TCDATA_ 10 /* lua_type of a cdata; LuaJIT's headers do not name it */
 #define INLINE_SIZE 512
 
-/* ------------------------------------------------------------------ the builder */
+/* --- the builder ------------------------------------------------------------------------------ */
 
 typedef struct builder {
     lua_State *L;
@@ -98,7 +98,7 @@ static void builder_fini(builder *b)
     nl_seen_fini(&b->seen);
 }
 
-/* ------------------------------------------------------------------ refusals */
+/* --- refusals --------------------------------------------------------------------------------- */
 
 /* Bytes at the path's front that are kept free for the argument's number and what was left out. */
 #define PATH_FRONT 24
@@ -152,7 +152,7 @@ static bool refuse_type(builder *b, int idx, const char *role)
     return false;
 }
 
-/* ------------------------------------------------------------------ packing */
+/* --- packing ---------------------------------------------------------------------------------- */
 
 static bool pack_value(builder *b, int idx);
 
@@ -416,7 +416,7 @@ void nl_packet_free(nl_packet *m)
     nl_packet_drop(m);
 }
 
-/* ------------------------------------------------------------------ unpacking */
+/* --- unpacking -------------------------------------------------------------------------------- */
 
 typedef struct reader {
     lua_State *L;

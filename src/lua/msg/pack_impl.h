@@ -46,7 +46,7 @@ static inline void nl_packet_drop(nl_packet *m)
     nl_pool_free(m, DATA_AT + m->body.cap);
 }
 
-/* --- the tables of a message, in the order in which they are met: pack_seen.c ------------- */
+/* --- the tables of a message, in the order in which they are met: pack_seen.c ----------------- */
 
 #define NL_SEEN_LINEAR 16 /* so many are found by looking at each */
 
@@ -105,7 +105,7 @@ static inline void nl_seen_fini(nl_seen *s)
     }
 }
 
-/* --- cdata that are one number or bool: pack_cdata.c ---------------------------------------- */
+/* --- cdata that are one number or bool: pack_cdata.c ------------------------------------------ */
 
 #define NL_CDATA_BYTES 9 /* its kind, and 8 of which it takes as many as it is long */
 
@@ -114,7 +114,7 @@ bool nl_cdata_pack(lua_State *L, int idx, unsigned char v[NL_CDATA_BYTES]);
 /* Pushes a cdata of the same type.  False: nil instead, for the stack cannot grow. */
 bool nl_cdata_push(lua_State *L, const unsigned char *p);
 
-/* --- the two ways --------------------------------------------------------------------------- */
+/* --- the two ways ----------------------------------------------------------------------------- */
 
 /* pack.c: nl_packet_pack, for all there is. */
 nl_packet *nl_pack_any(lua_State *L, int first, int last, int argbase, nl_packet **spare);

@@ -19,7 +19,7 @@
 #include <lj/lj_str.h>
 #include <lj/lj_tab.h>
 
-/* ------------------------------------------------------------------ packing */
+/* --- packing ---------------------------------------------------------------------------------- */
 
 typedef struct packer {
     nl_packet *m; /* what is written to: old, or a block of our own */
@@ -232,7 +232,7 @@ nl_packet *nl_pack_plain(lua_State *L, int first, int last, int argbase, nl_pack
     return m;
 }
 
-/* ------------------------------------------------------------------ unpacking */
+/* --- unpacking -------------------------------------------------------------------------------- */
 
 /*
  * The same strings come again and again, message by message, keys above all.  A state that gets

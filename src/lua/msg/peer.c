@@ -23,7 +23,7 @@ int nl_check_handle(lua_State *L, int arg, uint64_t *handle)
     return 0;
 }
 
-/* ------------------------------------------------------------------ the table */
+/* --- the table -------------------------------------------------------------------------------- */
 
 static inline uint32_t bucket_of(const nl_inbox *inbox, uint64_t handle)
 {
@@ -105,7 +105,7 @@ static void peer_remove(nl_inbox *inbox, nl_peer *p)
     }
 }
 
-/* ------------------------------------------------------------------ the end of a peer */
+/* --- the end of a peer ------------------------------------------------------------------------ */
 
 /* "Tell me of your end" on the way there, then "I have ended" on the way back. */
 typedef struct nl_peer_ended {
@@ -268,7 +268,7 @@ void nl_watcher_add(nl_lctx *lc, uint64_t handle)
     inbox->watchers[inbox->nwatchers++] = handle;
 }
 
-/* ------------------------------------------------------------------ context.wait */
+/* --- context.wait ----------------------------------------------------------------------------- */
 
 /* (handle[, timeout[, callback]]) */
 int nl_context_wait(lua_State *L)
@@ -308,7 +308,7 @@ int nl_context_wait(lua_State *L)
     return callback ? 1 : nl_park(L);
 }
 
-/* ------------------------------------------------------------------ life */
+/* --- life ------------------------------------------------------------------------------------- */
 
 void nl_inbox_init(nl_lctx *lc)
 {

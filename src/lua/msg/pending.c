@@ -40,7 +40,7 @@ void nl_packets_cut(nl_packets *l, nl_packet *m)
     }
 }
 
-/* ------------------------------------------------------------------ the index */
+/* --- the index -------------------------------------------------------------------------------- */
 
 #define FAR 32 /* messages of others that a search passes by before it makes an index */
 
@@ -144,7 +144,7 @@ static void index_free(nl_pending *p)
     p->nbuckets = p->nsenders = 0;
 }
 
-/* ------------------------------------------------------------------ the list */
+/* --- the list --------------------------------------------------------------------------------- */
 
 void nl_pending_add(nl_pending *p, nl_packet *m)
 {

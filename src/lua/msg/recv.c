@@ -2,7 +2,7 @@
 #include "base/alloc.h"
 #include "lua/msg/inbox.h"
 
-/* ------------------------------------------------------------------ handing a message out */
+/* --- handing a message out -------------------------------------------------------------------- */
 
 /* What stands on top, extra values, goes behind the first of the n values in front of it. */
 static void behind_first(lua_State *L, int n, int extra)
@@ -163,7 +163,7 @@ static void drain_later(nl_lctx *lc)
     }
 }
 
-/* ------------------------------------------------------------------ recv(h): coroutines */
+/* --- recv(h): coroutines ---------------------------------------------------------------------- */
 
 static void recv_timeout(nl_lctx *lc, nl_wait *w)
 {
@@ -224,7 +224,7 @@ static int recv_blocking(lua_State *L, nl_lctx *lc, uint64_t from, double timeou
     return nl_park(L);
 }
 
-/* ------------------------------------------------------------------ recv(h): callbacks */
+/* --- recv(h): callbacks ----------------------------------------------------------------------- */
 
 /* False: none was armed. */
 static bool remove_callback(nl_lctx *lc, nl_peer *p)

@@ -12,7 +12,7 @@ void nl_session_free(nl_inbox *inbox, nl_wait *w)
     nl_handles_remove(&inbox->sessions, w->key);
 }
 
-/* ------------------------------------------------------------------ messages on their way */
+/* --- messages on their way -------------------------------------------------------------------- */
 
 static void send_run(nl_ctx *c, nl_msg *m)
 {
@@ -95,7 +95,7 @@ static inline nl_packet *pack(lua_State *L, nl_lctx *lc, int first, int last)
     return m;
 }
 
-/* ------------------------------------------------------------------ crowded receivers */
+/* --- crowded receivers ------------------------------------------------------------------------ */
 
 /*
  * A sender that is faster than its receiver would only make the mailbox longer: the messages leave
@@ -122,7 +122,7 @@ static int look_at_receiver(lua_State *L, nl_lctx *lc, uint64_t to)
     return 1;
 }
 
-/* ------------------------------------------------------------------ send and reply */
+/* --- send and reply --------------------------------------------------------------------------- */
 
 int nl_context_send(lua_State *L)
 {
@@ -170,7 +170,7 @@ int nl_context_reply(lua_State *L)
     return 1;
 }
 
-/* ------------------------------------------------------------------ query */
+/* --- query ------------------------------------------------------------------------------------ */
 
 static void query_timeout(nl_lctx *lc, nl_wait *w)
 {

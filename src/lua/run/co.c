@@ -15,7 +15,7 @@ const char nl_marks[3];
 /* Finished roots that a context keeps for its next callbacks. */
 #define FREE_MAX 64
 
-/* ------------------------------------------------------------------ roots */
+/* --- roots ------------------------------------------------------------------------------------ */
 
 nl_co *nl_co_new(nl_lctx *lc)
 {
@@ -64,7 +64,7 @@ void nl_co_free_all(nl_lctx *lc)
     }
 }
 
-/* ------------------------------------------------------------------ errors */
+/* --- errors ----------------------------------------------------------------------------------- */
 
 /* Replaces the value at index 2 by what tostring would make of it. */
 static void to_text(lua_State *L)
@@ -93,8 +93,9 @@ static void to_text(lua_State *L)
 #define TRACEBACK "stack traceback:\n\t"
 
 /*
- * Pushes the traceback of co, which an error with that text has ended.  Where the VM itself has raised it, the line
- * of the innermost function is lost with the C stack, but the text begins with it: "file:line: …".
+ * Pushes the traceback of co, which an error with that text has ended.  Where the VM itself has
+ * raised it, the line of the innermost function is lost with the C stack, but the text begins with
+ * it: "file:line: …".
  */
 static void push_traceback(lua_State *L, lua_State *co, const char *text)
 {
@@ -120,7 +121,10 @@ static void push_traceback(lua_State *L, lua_State *co, const char *text)
     }
 }
 
-/* (thread): returns the error on top of it as text with its traceback, and as the reason for the context's end. */
+/*
+ * (thread): returns the error on top of it as text with its traceback, and as the reason for the
+ * context's end.
+ */
 static int describe(lua_State *L)
 {
     lua_State *co = lua_tothread(L, 1);
@@ -175,7 +179,7 @@ static void co_failed(nl_co *co)
     lua_settop(L, top);
 }
 
-/* ------------------------------------------------------------------ running */
+/* --- running ---------------------------------------------------------------------------------- */
 
 /* The coroutine that the suspended one p waits for. */
 static inline lua_State *below_of(lua_State *p)
@@ -183,7 +187,10 @@ static inline lua_State *below_of(lua_State *p)
     return lua_tothread(p, 1);
 }
 
-/* The coroutines from the root down to the one above leaf: their number, and they themselves in *path, which holds n. */
+/*
+ * The coroutines from the root down to the one above leaf: their number, and they themselves in
+ * *path, which holds n.
+ */
 static size_t path_to(lua_State *root, const lua_State *leaf, lua_State **path, size_t n)
 {
     size_t i = 0;
@@ -292,7 +299,7 @@ void nl_co_run(nl_co *co, int nargs)
     ended_otherwise(lc, co, st);
 }
 
-/* ------------------------------------------------------------------ blocking */
+/* --- blocking --------------------------------------------------------------------------------- */
 
 bool nl_can_block(lua_State *L)
 {

@@ -26,12 +26,16 @@
 
 /* Addresses used as marks, on top of the stack of a suspended coroutine. */
 extern const char nl_marks[3];
-#define NL_MARK_LEAF ((void *)&nl_marks[0]) /* it blocked itself, or waits for one below that it resumed */
+/* it blocked itself, or waits for one below that it resumed */
+#define NL_MARK_LEAF ((void *)&nl_marks[0])
 #define NL_MARK_WRAP ((void *)&nl_marks[1]) /* it waits for one below that it called through wrap */
 #define NL_MARK_DEAD                                                                                         \
     ((void *)&nl_marks[2]) /* it can never go on; only a wrap whose coroutine failed leaves such */
 
-/* The mark of a suspended coroutine, or NULL if a yield of the script suspended it (or it is not suspended). */
+/*
+ * The mark of a suspended coroutine, or NULL if a yield of the script suspended it (or it is not
+ * suspended).
+ */
 static inline const char *nl_co_mark(lua_State *co)
 {
     int top = nl_lua_gettop(co);
@@ -43,9 +47,9 @@ static inline const char *nl_co_mark(lua_State *co)
 }
 
 /*
- * What a coroutine leaves on the C stack when it resumes another.  LuaJIT bounds a coroutine's own recursion by its Lua
- * stack, of 65,500 slots; what C functions that call back (sort, print, load with a reader, finalizers) take of the C
- * stack until then was measured: 2 to 4 MiB.
+ * What a coroutine leaves on the C stack when it resumes another.  LuaJIT bounds a coroutine's own
+ * recursion by its Lua stack, of 65,500 slots; what C functions that call back (sort, print, load
+ * with a reader, finalizers) take of the C stack until then was measured: 2 to 4 MiB.
  */
 #define NL_STACK_RESERVE ((size_t)4 << 20)
 static inline bool nl_stack_is_short(void)

@@ -114,7 +114,7 @@ static int co_resume(lua_State *L)
     return 2;
 }
 
-/* ------------------------------------------------------------------ wrap */
+/* --- wrap ------------------------------------------------------------------------------------- */
 
 /*
  * Raises the value on top, a string with the caller's position in front, as the stock wrap does;
@@ -169,7 +169,7 @@ static int co_wrap(lua_State *L)
     return 1;
 }
 
-/* ------------------------------------------------------- a wrap that fails while it is parked */
+/* --- a wrap that fails while it is parked ----------------------------------------------------- */
 
 /*
  * P is suspended inside the C function of wrap, and LuaJIT can resume it only as if that had
@@ -301,7 +301,7 @@ int nl_wrap_fail(nl_lctx *lc, lua_State *P)
     return lua_resume(P, 1);
 }
 
-/* ------------------------------------------------------------------ the rest */
+/* --- the rest --------------------------------------------------------------------------------- */
 
 static int co_status(lua_State *L)
 {

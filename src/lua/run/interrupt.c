@@ -5,9 +5,12 @@
 #include "lua/run/co.h"
 #include "lua/vm/jit.h"
 
-/* ------------------------------------------------------------------ leaving for good */
+/* --- leaving for good ------------------------------------------------------------------------- */
 
-/* Every error that a script could catch would let it go on.  This one no handler sees, and the hook comes again. */
+/*
+ * Every error that a script could catch would let it go on.  This one no handler sees, and the hook
+ * comes again.
+ */
 static int raise_unseen(lua_State *L)
 {
 #if NL_LUAJIT_INSIDE
@@ -50,7 +53,8 @@ static void leave_hook(lua_State *L, lua_Debug *ar)
         raise_unseen(L);
     }
     lc->leaving = true;
-    atomic_signal_fence(memory_order_seq_cst); /* from here on no signal handler takes this for no hook */
+    /* from here on no signal handler takes this for no hook */
+    atomic_signal_fence(memory_order_seq_cst);
     nl_lua_in_hook(L);
     lua_yield(L, 0);
 }
@@ -73,7 +77,7 @@ void nl_interrupt_over(nl_lctx *lc)
     }
 }
 
-/* ------------------------------------------------------------------ a long dispatch */
+/* --- a long dispatch -------------------------------------------------------------------------- */
 
 static void slow_hook(lua_State *L, lua_Debug *ar)
 {
@@ -81,7 +85,9 @@ static void slow_hook(lua_State *L, lua_Debug *ar)
     lua_sethook(L, NULL, 0, 0);
     nl_ctx_checkpoint(); /* while Lua runs nobody below it holds a looked-up pointer (qsbr.h) */
     nl_lctx *lc = nl_lctx_of(L);
-    /* The time is looked at: the interruption may have been meant for the one that ran here before. */
+    /*
+     * The time is looked at: the interruption may have been meant for the one that ran here before.
+     */
     if (nl_jit_mode(&lc->vm) == NL_JIT_OFF && nl_ctx_cpu_ns(&lc->ctx) >= NL_JIT_AFTER_NS) {
         nl_jit_on(L, &lc->vm);
     }
@@ -95,11 +101,12 @@ NL_NO_TSAN bool nl_interrupt_wanted(nl_ctx *c, bool limbo)
 }
 
 /*
- * LuaJIT allows lua_sethook in a signal handler of the thread that runs the state, and nowhere else: it changes bits
- * of a word that the same thread changes too, and rewrites the table by which instructions are dispatched.  What can be
- * lost is the setting itself, if the handler has come between two steps of another change of hooks or of the
- * compiler's state: then the table follows the older one.  The hook is set again at the next tick, and taken off
- * first: the table is rewritten only where it differs from what LuaJIT believes to be in it.
+ * LuaJIT allows lua_sethook in a signal handler of the thread that runs the state, and nowhere
+ * else: it changes bits of a word that the same thread changes too, and rewrites the table by which
+ * instructions are dispatched.  What can be lost is the setting itself, if the handler has come
+ * between two steps of another change of hooks or of the compiler's state: then the table follows
+ * the older one.  The hook is set again at the next tick, and taken off first: the table is
+ * rewritten only where it differs from what LuaJIT believes to be in it.
  */
 static NL_NO_TSAN void set_hook(lua_State *L, lua_Hook hook)
 {
@@ -108,9 +115,10 @@ static NL_NO_TSAN void set_hook(lua_State *L, lua_Hook hook)
 }
 
 /*
- * One that is to end is reached in its own hooks, finalizers and __tostring, too, where LuaJIT calls no hook: it is told that
- * none of these runs.  So leave_hook may run inside of them; what it raises ends at the protected call that LuaJIT makes
- * them in.  A loop in C is not reached: a string pattern that tries everything, a C module.
+ * One that is to end is reached in its own hooks, finalizers and __tostring, too, where LuaJIT
+ * calls no hook: it is told that none of these runs.  So leave_hook may run inside of them; what it
+ * raises ends at the protected call that LuaJIT makes them in.  A loop in C is not reached: a
+ * string pattern that tries everything, a C module.
  */
 static NL_NO_TSAN void reach(lua_State *L)
 {

@@ -74,7 +74,10 @@ enum nl_wait_kind {
 struct nl_wait {
     nl_list node; /* in the queue of what it waits for; linked to itself when in none */
     nl_co *co;    /* the parked root, or NULL for a callback */
-    int fn; /* callback: first of 1 + nargs references side by side: the function, the call's own arguments */
+    /*
+     * callback: first of 1 + nargs references side by side: the function, the call's own arguments
+     */
+    int fn;
     uint16_t nargs;
     uint8_t kind;    /* enum nl_wait_kind */
     bool continuous; /* callback stays armed after firing */
@@ -82,12 +85,11 @@ struct nl_wait {
     bool freed;      /* while posted: later frees the memory */
     int err;         /* for nl_wait_later: the positive error to end with */
     nl_timed timed;  /* its time-out */
-    void (*timeout)(
-        nl_lctx *lc,
-        nl_wait *w); /* the time-out has passed: unhook w from its queue; then NL_ETIMEOUT is delivered */
-    nl_msg later;    /* nl_wait_later */
-    void *owner;     /* the socket, …: for the operation's own use */
-    uint64_t key;    /* handle, session, …: likewise */
+    /* the time-out has passed: unhook w from its queue; then NL_ETIMEOUT is delivered */
+    void (*timeout)(nl_lctx *lc, nl_wait *w);
+    nl_msg later; /* nl_wait_later */
+    void *owner;  /* the socket, …: for the operation's own use */
+    uint64_t key; /* handle, session, …: likewise */
     uint64_t key2;
     nl_list all; /* callbacks: in lctx.callbacks */
 };
@@ -98,15 +100,18 @@ struct nl_co {
     lua_State *leaf; /* parked: the coroutine that blocked, L or one nested in it */
     int ref;         /* anchors the thread */
     bool main;       /* runs the main chunk */
-    bool
-        escaped; /* the script has seen its thread (coroutine.running): not to be used for another callback */
-    nl_co *next; /* free list */
-    nl_list all; /* every root of the context */
+    /* the script has seen its thread (coroutine.running): not to be used for another callback */
+    bool escaped;
+    nl_co *next;      /* free list */
+    nl_list all;      /* every root of the context */
     uint64_t serving; /* the callback that it runs, for lsock_read.c; nl_co_get sets 0 */
     nl_wait wait;     /* what it is parked in; a root waits for one thing at a time */
 };
 
-/* One coroutine now running, from the root (up NULL) to the innermost; on the C stack of who resumed it. */
+/*
+ * One coroutine now running, from the root (up NULL) to the innermost; on the C stack of who
+ * resumed it.
+ */
 typedef struct nl_colink {
     struct nl_colink *up;
     lua_State *L;
@@ -116,11 +121,13 @@ typedef struct nl_colink {
 
 /* What the objects of buffers and sockets keep per context; they fill it when first used. */
 typedef struct nl_objects {
-    const void *buf_small, *buf_full, *sock;   /* metatables by lua_topointer: a type check is one compare */
+    /* metatables by lua_topointer: a type check is one compare */
+    const void *buf_small, *buf_full, *sock;
     int buf_small_ref, buf_full_ref, sock_ref; /* and their places in the registry (luaL_ref) */
     nl_buf pushing;         /* on its way into an object: not lost if making the object raises */
     struct nl_tcp *opening; /* likewise */
-    size_t debt;       /* bytes outside the Lua heap taken on by buffers and not yet told to its collector */
+    /* bytes outside the Lua heap taken on by buffers and not yet told to its collector */
+    size_t debt;
     nl_list sockets;   /* every socket object, to close at the end */
     nl_list connects;  /* those under way */
     nl_list fd_writes; /* writes by number that somebody waits for */
@@ -134,8 +141,8 @@ typedef struct nl_objects {
 /* The libraries that are open (load/libs.c). */
 typedef struct nl_lctx_libs {
     uint32_t open, stubs; /* NL_LIB_*: opened, and such as will be when they are used */
-    const void *
-        stub[NL_LIB_STUB_BITS]; /* the stubs' tables, by the number of the bit, as lua_topointer tells them */
+    /* the stubs' tables, by the number of the bit, as lua_topointer tells them */
+    const void *stub[NL_LIB_STUB_BITS];
     const void *string_metatable; /* of all strings, until `string` is open */
 } nl_lctx_libs;
 
@@ -151,11 +158,12 @@ struct nl_lctx {
     struct nl_inbox *inbox; /* msg/inbox.h: receivers, pending messages, queries, watchers */
     uint32_t nfree_co;
     uint32_t alive;
-    uint32_t runs;  /* of roots; paces the look whether the JIT compiler is due */
-    bool parking;   /* nl_park was called: the yield under way is the runtime's */
-    bool dying;     /* destroyed or exiting: no further Lua runs */
-    bool leaving;   /* leave_hook is just suspending for good (interrupt.c) */
-    bool in_fanout; /* one message ends several waits: what runs for one is not to give way to the next */
+    uint32_t runs; /* of roots; paces the look whether the JIT compiler is due */
+    bool parking;  /* nl_park was called: the yield under way is the runtime's */
+    bool dying;    /* destroyed or exiting: no further Lua runs */
+    bool leaving;  /* leave_hook is just suspending for good (interrupt.c) */
+    /* one message ends several waits: what runs for one is not to give way to the next */
+    bool in_fanout;
     nl_state vm;
 
     /* Roots and waits: run/. */
@@ -168,7 +176,8 @@ struct nl_lctx {
     const void *pcall, *xpcall, *tostring; /* the stock functions, by lua_topointer */
 
     /* Messages and objects: msg/, api/. */
-    int strings; /* pack_plain.c: reference in the registry to some strings, for it to find again; 0: none yet */
+    /* pack_plain.c: reference in the registry to some strings, for it to find again; 0: none yet */
+    int strings;
     nl_objects objects;
     size_t c_bytes;
     nl_handles timers; /* lib_timer.c */
@@ -179,10 +188,12 @@ struct nl_lctx {
     uint32_t ntimers; /* of scripts */
     bool first;       /* the first context: its failure is the process's status 1 */
     uint64_t parent;
-    uint64_t seed;            /* lib_math.c */
-    char *name;               /* file and arguments */
-    char *paths[NL_PATHS];    /* package.path and cpath at the start; NULL: those of the first context */
-    char *file;               /* path it was loaded from, NULL for none (-e); behind the name in one block */
+    uint64_t seed; /* lib_math.c */
+    char *name;    /* file and arguments */
+    /* package.path and cpath at the start; NULL: those of the first context */
+    char *paths[NL_PATHS];
+    /* path it was loaded from, NULL for none (-e); behind the name in one block */
+    char *file;
     struct nl_lua_boot *boot; /* file, arguments until start */
 };
 
@@ -192,7 +203,7 @@ static inline nl_lctx *nl_lctx_of(lua_State *L)
     return nl_container_of(nl_state_of(L), nl_lctx, vm);
 }
 
-/* --- references: refs.c --------------------------------------------------------------- */
+/* --- references: refs.c ----------------------------------------------------------------------- */
 
 /* Pops a value and keeps it; like luaL_ref, on a table of the context's own. */
 int nl_ref(nl_lctx *lc, lua_State *L);
@@ -206,7 +217,7 @@ void nl_refs_new(nl_refs **place, lua_State *L);
 void nl_refs_free(nl_refs *r);
 void nl_unref_n(nl_lctx *lc, int ref, int n);
 
-/* --- roots ------------------------------------------------------------------------ */
+/* --- roots ------------------------------------------------------------------------------------ */
 
 /* A free root, its stack empty.  It counts alive from here on, so it must be run, soon or later. */
 static inline nl_co *nl_co_get(nl_lctx *lc);
@@ -214,7 +225,7 @@ static inline nl_co *nl_co_get(nl_lctx *lc);
  * values on top; deals with the outcome: finished, parked, stuck, error (logged). */
 void nl_co_run(nl_co *co, int nargs);
 
-/* --- blocking --------------------------------------------------------------------- */
+/* --- blocking --------------------------------------------------------------------------------- */
 
 /*
  * Raises "cannot block here: …" unless every coroutine from the root to L can be suspended.
@@ -228,7 +239,7 @@ nl_wait *nl_block_wait(lua_State *L, int kind);
 /* return nl_park(L): parks the running root. */
 int nl_park(lua_State *L);
 
-/* --- callbacks -------------------------------------------------------------------- */
+/* --- callbacks -------------------------------------------------------------------------------- */
 
 /*
  * A wait for the callback at stack index fn, keeping copies of the nargs values from index
@@ -241,28 +252,35 @@ void nl_wait_free(nl_lctx *lc, nl_wait *w);
 void nl_wait_free_all(nl_lctx *lc);
 void nl_co_free_all(nl_lctx *lc);
 
-/* --- completing ------------------------------------------------------------------- */
+/* --- completing ------------------------------------------------------------------------------- */
 
 /* Arms its time-out at seconds from now (≤ 0 fires in a later turn). */
 void nl_wait_arm(nl_lctx *lc, nl_wait *w, double seconds);
-/* The state on which to push the results; the wait is unhooked from its queue and its timer. Never inside Lua. */
+/*
+ * The state on which to push the results; the wait is unhooked from its queue and its timer. Never
+ * inside Lua.
+ */
 static inline lua_State *nl_wait_begin(nl_lctx *lc, nl_wait *w);
 /* Runs it with the n results pushed.  A once callback's wait is freed. */
 static inline void nl_wait_end(nl_lctx *lc, nl_wait *w, int n);
 /* begin, push false and err (> 0), end. */
 void nl_wait_fail(nl_lctx *lc, nl_wait *w, int err);
-/* nl_wait_fail(err), or with err 0 plain true, after the current turn: for use while Lua is running. */
+/*
+ * nl_wait_fail(err), or with err 0 plain true, after the current turn: for use while Lua is
+ * running.
+ */
 void nl_wait_later(nl_lctx *lc, nl_wait *w, int err);
 /*
- * return nl_wait_give_way(L, lc): other contexts get a turn, and the running root goes on with true before anything
- * else of this one happens: what has called cannot tell.  After nl_may_block (co.h).
+ * return nl_wait_give_way(L, lc): other contexts get a turn, and the running root goes on with true
+ * before anything else of this one happens: what has called cannot tell.  After nl_may_block
+ * (co.h).
  */
 int nl_wait_give_way(lua_State *L, nl_lctx *lc);
 
 /* A due timer of the context, which is a nl_timed. */
 void nl_lctx_on_timer(nl_ctx *c, nl_timer *t);
 
-/* --- arguments -------------------------------------------------------------------- */
+/* --- arguments -------------------------------------------------------------------------------- */
 
 /* Pushes false, err (positive) and returns 2. */
 int nl_push_err(lua_State *L, int err);
@@ -276,12 +294,15 @@ int64_t nl_deadline(double seconds);
 /* Pushes the function of that name, nil if there is none. */
 void nl_push_function(lua_State *L, const luaL_Reg *functions, const char *name);
 
-/* --- the end ------------------------------------------------------------------------ */
+/* --- the end ---------------------------------------------------------------------------------- */
 
-/* The main chunk, or all of it, has failed: the context ends with that reason, which is handed over. */
+/*
+ * The main chunk, or all of it, has failed: the context ends with that reason, which is handed
+ * over.
+ */
 void nl_lctx_main_failed(nl_lctx *lc, nl_reason *reason);
 
-/* --- what every message does, inline ---------------------------------------------------- */
+/* --- what every message does, inline ---------------------------------------------------------- */
 
 #define NL_REFS_SIZES 16
 #define NL_REFS_LOW 16 /* references below are in the registry (refs.c) */

@@ -2,10 +2,10 @@
  * refs.c - values of a state that C holds on to.
  *
  * The first few, which is all that most contexts have, stand in the registry, from where they are
- * pushed on any stack by one call; the others in a table at index 1 of a stack of its own, on which nothing ever
- * runs, since luaL_ref goes on behind the first few in the registry.  Runs of 1, 2, 4 … references
- * side by side are handed out, so that a callback and the arguments of its call need no table of
- * their own.  A freed place holds false, not nil: the tables' array parts stay arrays.
+ * pushed on any stack by one call; the others in a table at index 1 of a stack of its own, on which
+ * nothing ever runs, since luaL_ref goes on behind the first few in the registry.  Runs of 1, 2, 4
+ * … references side by side are handed out, so that a callback and the arguments of its call need
+ * no table of their own.  A freed place holds false, not nil: the tables' array parts stay arrays.
  */
 #include "base/alloc.h"
 #include "lua/run/lctx.h"

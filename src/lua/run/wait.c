@@ -5,7 +5,7 @@
 #include "base/os.h"
 #include "lua/run/co.h"
 
-/* ------------------------------------------------------------------ callbacks */
+/* --- callbacks -------------------------------------------------------------------------------- */
 
 nl_wait *nl_wait_callback(lua_State *L, int kind, int fn, int first, int nargs)
 {
@@ -55,7 +55,7 @@ void nl_wait_free_all(nl_lctx *lc)
     }
 }
 
-/* ------------------------------------------------------------------ completion */
+/* --- completion ------------------------------------------------------------------------------- */
 
 lua_State *nl_wait_begin_slow(nl_lctx *lc, nl_wait *w)
 {
@@ -91,8 +91,8 @@ void nl_wait_fail(nl_lctx *lc, nl_wait *w, int err)
 {
     lua_State *L = nl_wait_begin(lc, w);
     int n = nl_push_err(L, err);
-    if (w->kind == NL_WAIT_RECV &&
-        !w->co) { /* these two come before the handle as given: (result, err, from, session, handle) */
+    if (w->kind == NL_WAIT_RECV && !w->co) {
+        /* these two come before the handle as given: (result, err, from, session, handle) */
         lua_pushnumber(L, (lua_Number)w->key);
         lua_pushnumber(L, -1);
         n += 2;
@@ -145,7 +145,7 @@ int nl_wait_give_way(lua_State *L, nl_lctx *lc)
     return nl_park_of(lc, L);
 }
 
-/* ------------------------------------------------------------------ time */
+/* --- time ------------------------------------------------------------------------------------- */
 
 int64_t nl_deadline(double seconds)
 {

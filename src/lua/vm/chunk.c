@@ -36,7 +36,7 @@ struct nl_chunk {
 static nl_chunk *buckets[NBUCKETS];
 static nl_spin lock = NL_SPIN_INIT; /* buckets and their lists, for a walk of a few steps */
 
-/* ------------------------------------------------------------------ reading */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 int nl_read_file(const char *path, char **text, size_t *len)
 {
@@ -72,7 +72,7 @@ int nl_read_file(const char *path, char **text, size_t *len)
     return 0;
 }
 
-/* ------------------------------------------------------------------ compiling */
+/* --- compiling -------------------------------------------------------------------------------- */
 
 typedef struct dump {
     char *p;
@@ -225,7 +225,7 @@ void nl_chunk_release(nl_chunk *c)
     }
 }
 
-/* ------------------------------------------------------------------ the cache */
+/* --- the cache -------------------------------------------------------------------------------- */
 
 static uint64_t hash_of(const char *p, size_t n)
 {

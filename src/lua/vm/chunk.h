@@ -32,8 +32,8 @@ int nl_chunk_from_text(nl_chunk **out, lua_State *L, const char *text, size_t le
 /* The same for all of standard input.  -errno. */
 int nl_chunk_from_stdin(nl_chunk **out, lua_State *L);
 /*
- * A module of nl_lualib (embedded.h): a reference, or NULL if there is none of that name.  Raises if
- * it does not compile.
+ * A module of nl_lualib (embedded.h): a reference, or NULL if there is none of that name.  Raises
+ * if it does not compile.
  */
 nl_chunk *nl_chunk_embedded(lua_State *L, const char *name);
 /* The same for a text of our own; under a name that no module of nl_lualib has. */

@@ -18,15 +18,19 @@
 #endif
 
 /*
- * Sizes: steps of 8 up to 128, then four to a doubling.  What LuaJIT makes is aligned to 8 bytes by its own allocator
- * too; half of a new state's objects are strings, to which steps of 16 would add 6 bytes each.
+ * Sizes: steps of 8 up to 128, then four to a doubling.  What LuaJIT makes is aligned to 8 bytes by
+ * its own allocator too; half of a new state's objects are strings, to which steps of 16 would add
+ * 6 bytes each.
  */
 #define STEP 8
 #define STEP_MAX 128
 #define STEP_CLASSES (STEP_MAX / STEP)
 #define NCLASSES (STEP_CLASSES + 4 * 7 + 1)
 
-/* The first chunk holds the fixed parts of a state; the following ones are at most a sixteenth of what it has. */
+/*
+ * The first chunk holds the fixed parts of a state; the following ones are at most a sixteenth of
+ * what it has.
+ */
 #define CHUNK_FIRST 16384
 #define CHUNK_SHARE 16
 
@@ -36,19 +40,23 @@ typedef struct chunk {
 } chunk;
 
 /*
- * A heap that has grown takes pages instead, spans of the longest size, each for blocks of one size.  A page counts its
- * blocks that are out, and goes back when none is.  Chunks stay: in a small state they waste less.
+ * A heap that has grown takes pages instead, spans of the longest size, each for blocks of one
+ * size.  A page counts its blocks that are out, and goes back when none is.  Chunks stay: in a
+ * small state they waste less.
  *
- * A page's blocks that came back are in its own list.  The list of the heap gets all of them at once when it is empty, and
- * they are out from then on; so taking a block is the same as in a small heap.
+ * A page's blocks that came back are in its own list.  The list of the heap gets all of them at
+ * once when it is empty, and they are out from then on; so taking a block is the same as in a small
+ * heap.
  */
 #define PAGE NL_SPAN_MAX
 #define PAGED_FROM ((size_t)256 * 1024)
-#define CARVE 4096 /* bytes of a page that are made into blocks at a time: more need not be touched */
+/* bytes of a page that are made into blocks at a time: more need not be touched */
+#define CARVE 4096
 
 typedef struct page {
-    struct page *next, *prev;           /* all of the heap, a ring around nl_pages.all */
-    struct page *next_open, *prev_open; /* those of its class with blocks in their lists; itself: in none */
+    struct page *next, *prev; /* all of the heap, a ring around nl_pages.all */
+    /* those of its class with blocks in their lists; itself: in none */
+    struct page *next_open, *prev_open;
     void *free;
     char *cut;          /* from here on no blocks have been made */
     uint32_t out, made; /* blocks */
@@ -106,7 +114,7 @@ static inline void add(atomic_size_t *a, size_t n)
     atomic_store_explicit(a, atomic_load_explicit(a, memory_order_relaxed) + n, memory_order_relaxed);
 }
 
-/* ------------------------------------------------------------------ chunks */
+/* --- chunks ----------------------------------------------------------------------------------- */
 
 static inline size_t left(const nl_heap *s)
 {
@@ -127,7 +135,10 @@ static void use_up(nl_heap *s, char *p, char *end)
     }
 }
 
-/* A block of n bytes from a new chunk.  What is cut next is the longer of what is left of that and of the old one. */
+/*
+ * A block of n bytes from a new chunk.  What is cut next is the longer of what is left of that and
+ * of the old one.
+ */
 static void *take_from_new(nl_heap *s, size_t n)
 {
     size_t size = nl_span_size(n + sizeof(chunk)),
@@ -155,7 +166,7 @@ static void *take_from_new(nl_heap *s, size_t n)
     return p;
 }
 
-/* ------------------------------------------------------------------ pages */
+/* --- pages ------------------------------------------------------------------------------------ */
 
 static void open_page(pages *ps, page *g)
 {
@@ -239,7 +250,10 @@ static nl_noinline void page_changed(nl_heap *s, page *g, bool first)
     if (first) {
         open_page(ps, g);
     }
-    /* One that is empty stays as long as there is no other: a block that comes and goes takes no span. */
+    /*
+     * One that is empty stays as long as there is no other: a block that comes and goes takes no
+     * span.
+     */
     if (g->out == 0 && g != ps->current[g->cls] && g->next_open != g) {
         unopen_page(ps, g);
         g->next->prev = g->prev;
@@ -307,7 +321,7 @@ static void *take(nl_heap *s, unsigned c)
     return p;
 }
 
-/* ------------------------------------------------------------------ big blocks */
+/* --- big blocks ------------------------------------------------------------------------------- */
 
 static void *big_alloc(nl_heap *s, size_t n)
 {
@@ -331,7 +345,7 @@ static void big_free(nl_heap *s, void *p, size_t n)
     nl_free(b);
 }
 
-/* ------------------------------------------------------------------ lua_Alloc */
+/* --- lua_Alloc -------------------------------------------------------------------------------- */
 
 static inline bool is_big(size_t n)
 {
@@ -361,7 +375,10 @@ static void put(nl_heap *s, void *p, size_t n)
     }
 }
 
-/* The fixed part of a state, some 6 KB, is asked for first and given back last: no class need round it up. */
+/*
+ * The fixed part of a state, some 6 KB, is asked for first and given back last: no class need round
+ * it up.
+ */
 static void *first_block(nl_heap *s, size_t n)
 {
     size_t size = (n + STEP - 1) & ~(size_t)(STEP - 1);
@@ -406,7 +423,10 @@ static __attribute__((noinline)) void *alloc_slow(nl_heap *s, void *ptr, size_t 
     return p;
 }
 
-/* The free of nl_heap_alloc in a heap that takes pages; apart, so that the small one saves no register. */
+/*
+ * The free of nl_heap_alloc in a heap that takes pages; apart, so that the small one saves no
+ * register.
+ */
 static nl_noinline void *free_in_large(nl_heap *s, void *ptr, size_t osize)
 {
     put(s, ptr, osize);
@@ -450,7 +470,7 @@ void *nl_heap_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
     return alloc_slow(s, ptr, osize, nsize);
 }
 
-/* ------------------------------------------------------------------ the heap */
+/* --- the heap --------------------------------------------------------------------------------- */
 
 nl_heap *nl_heap_new(void *owner, nl_heap_use *use)
 {

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* ------------------------------------------------------------------ words */
+/* --- words ------------------------------------------------------------------------------------ */
 
 /* In the order of the bits, as far as those can be stubs. */
 static const struct word {

@@ -9,19 +9,26 @@
  * Threads: the one that runs the state.
  * Ownership: none.
  *
- * What is taken from the inside, and why that is safe.  The headers are those of the source that tools/luajit.sh has
- * compiled into libluajit.a, known by its checksum, and they are read with the same flags; so the layouts cannot differ.
+ * What is taken from the inside, and why that is safe.  The headers are those of the source that
+ * tools/luajit.sh has compiled into libluajit.a, known by its checksum, and they are read with the
+ * same flags; so the layouts cannot differ.
  *
- *   lua_State        base, top, maxstack, status, cframe's low bit (lua_isyieldable), glref; in state.c nextgc
- *   global_State     hookmask's HOOK_ACTIVE; allocf, allocd, registrytv, gcroot; gc.total and gc.threshold; in pack_plain.c str.num, in state.c gc.mmudata
+ *   lua_State        base, top, maxstack, status, cframe's low bit (lua_isyieldable), glref; in
+ *   state.c nextgc
+ *   global_State     hookmask's HOOK_ACTIVE; allocf, allocd, registrytv, gcroot; gc.total and
+ *   gc.threshold; in pack_plain.c str.num, in state.c gc.mmudata
  *   TValue           the tags, by lj_obj.h's macros
- *   GCstr, GCudata   len, the bytes behind it (of a string, with zeros up to a whole word); metatable, udtype
+ *   GCstr, GCudata   len, the bytes behind it (of a string, with zeros up to a whole word);
+ *   metatable, udtype
  *   GCcdata          in pack_cdata.c ctypeid
  *   GCproto          in chunk.c the constants
- *   GCtab            array, asize, node, hmask, and how a key finds its node (lj_tab.h); in pack_plain.c nomm
- *   functions        lj_err_throw, lj_state_growstack, lj_vm_resume (as lua_resume calls it), lj_gc_barrierback; in pack_plain.c
- *                    lj_tab_new, lj_tab_newkey, lj_tab_getinth, lj_tab_setinth, lj_str_new, lj_gc_step.  The library is one
- *                    compilation unit: of its functions only those that its assembler part calls can be linked with.
+ *   GCtab            array, asize, node, hmask, and how a key finds its node (lj_tab.h); in
+ *   pack_plain.c nomm
+ *   functions        lj_err_throw, lj_state_growstack, lj_vm_resume (as lua_resume calls it),
+ *   lj_gc_barrierback; in pack_plain.c
+ *                    lj_tab_new, lj_tab_newkey, lj_tab_getinth, lj_tab_setinth, lj_str_new,
+ *                    lj_gc_step.  The library is one compilation unit: of its functions only those
+ *                    that its assembler part calls can be linked with.
  *
  * tests/unit/test_lj.c compares every function here with the API's.
  */
@@ -45,7 +52,7 @@
 #error "lj.h knows only 64-bit references: build with -Dluajit_inside=false"
 #endif
 
-/* --- the stack's size --------------------------------------------------------------- */
+/* --- the stack's size ------------------------------------------------------------------------- */
 
 static inline int nl_lua_gettop(lua_State *L)
 {
@@ -79,7 +86,7 @@ static inline int nl_lua_checkstack(lua_State *L, int n)
     return nl_lua_hasroom(L, n) || lua_checkstack(L, n);
 }
 
-/* --- reading --------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 /* The slot of index i, NULL where there is none. */
 static inline TValue *nl_lua_slot(lua_State *L, int i)
@@ -150,7 +157,7 @@ static inline void *nl_lua_testudata(lua_State *L, int i, const void *mt)
                                                                                     : NULL;
 }
 
-/* --- pushing ----------------------------------------------------------------------------- */
+/* --- pushing ---------------------------------------------------------------------------------- */
 
 /* The new top has a value. */
 static inline void nl_lua_pushed(lua_State *L)
@@ -186,7 +193,10 @@ static inline void nl_lua_pushnumber(lua_State *L, lua_Number n)
     nl_lua_pushed(L);
 }
 
-/* The same where nl_lua_checkstack has made room, and nothing since may have given it back: the collector does. */
+/*
+ * The same where nl_lua_checkstack has made room, and nothing since may have given it back: the
+ * collector does.
+ */
 static inline void nl_lua_putnumber(lua_State *L, lua_Number n)
 {
     nl_lua_setnumber(L->top++, n);
@@ -208,7 +218,7 @@ static inline void nl_lua_xmove1(lua_State *from, lua_State *to)
     }
 }
 
-/* --- the registry -------------------------------------------------------------------------- */
+/* --- the registry ----------------------------------------------------------------------------- */
 
 /* lua_rawgeti(L, LUA_REGISTRYINDEX, n) */
 static inline void nl_lua_getref(lua_State *L, int n)
@@ -248,7 +258,7 @@ static inline void nl_lua_getfrom(lua_State *L, lua_State *from, int n)
     }
 }
 
-/* --- userdata ------------------------------------------------------------------------------ */
+/* --- userdata --------------------------------------------------------------------------------- */
 
 /* A new userdata whose metatable is what the registry has at n. */
 static inline void *nl_lua_newuserdata(lua_State *L, size_t size, int n)
@@ -256,7 +266,9 @@ static inline void *nl_lua_newuserdata(lua_State *L, size_t size, int n)
     void *p = lua_newuserdata(L, size);
     const GCtab *t = tabV(registry(L));
     if (nl_likely((uint32_t)n < t->asize && tvistab(tvref(t->array) + n))) {
-        /* No barrier: the userdata is white, for the collector has had no turn since it was made. */
+        /*
+         * No barrier: the userdata is white, for the collector has had no turn since it was made.
+         */
         setgcref(udataV(L->top - 1)->metatable, obj2gco(tabV(tvref(t->array) + n)));
     } else {
         lua_rawgeti(L, LUA_REGISTRYINDEX, n);
@@ -265,7 +277,9 @@ static inline void *nl_lua_newuserdata(lua_State *L, size_t size, int n)
     return p;
 }
 
-/* Pushes the default input or output of the library `io`.  False: nothing pushed, io.input tells. */
+/*
+ * Pushes the default input or output of the library `io`.  False: nothing pushed, io.input tells.
+ */
 static inline bool nl_lua_pushiofile(lua_State *L, bool output)
 {
     setudataV(L, L->top, &gcref(G(L)->gcroot[output ? GCROOT_IO_OUTPUT : GCROOT_IO_INPUT])->ud);
@@ -273,7 +287,10 @@ static inline bool nl_lua_pushiofile(lua_State *L, bool output)
     return true;
 }
 
-/* Calls fn with each file object; all userdata hang behind the main thread.  False: there is no way to. */
+/*
+ * Calls fn with each file object; all userdata hang behind the main thread.  False: there is no way
+ * to.
+ */
 static inline bool nl_lua_each_file(lua_State *L, void (*fn)(void *file))
 {
     for (GCobj *o = gcref(mainthread(G(L))->nextgc); o; o = gcnext(o)) {
@@ -304,7 +321,7 @@ static inline bool nl_lua_pushglobal(lua_State *L, const void *f)
     return false;
 }
 
-/* --- the state ------------------------------------------------------------------------------ */
+/* --- the state -------------------------------------------------------------------------------- */
 
 static inline int nl_lua_status(lua_State *L)
 {
@@ -325,12 +342,14 @@ static inline int nl_lua_resume(lua_State *L, int nargs)
     if (L->status !=
         LUA_YIELD) { /* a call, whose frame takes a slot between the function and its arguments */
         if (nl_unlikely(L->status != LUA_OK)) {
-            return lua_resume(L, nargs); /* dead: the debug library has given it to the script, say */
+            /* dead: the debug library has given it to the script, say */
+            return lua_resume(L, nargs);
         }
         TValue *o = L->top++;
         for (; o > base; o--) {
             *o = o[-1];
-            __asm__("" : "+r"(o)); /* no call of memmove, which would wait for the stores just made */
+            /* no call of memmove, which would wait for the stores just made */
+            __asm__("" : "+r"(o));
         }
         setnilV(base);
         base++;
@@ -345,8 +364,8 @@ static inline lua_Alloc nl_lua_getallocf(lua_State *L, void **ud)
 }
 
 /*
- * L is suspended and has been pushed on: that may have run finalizers on it, and LuaJIT takes a thread on which an error
- * was raised for one that runs.
+ * L is suspended and has been pushed on: that may have run finalizers on it, and LuaJIT takes a
+ * thread on which an error was raised for one that runs.
  */
 static inline void nl_lua_still_suspended(lua_State *L)
 {
@@ -371,13 +390,18 @@ static inline void nl_lua_hooks_back(lua_State *L, nl_lua_hooks was)
     }
 }
 
-/* A hook or a finalizer runs, in which no hook is called: from now on one is.  In a signal handler. */
+/*
+ * A hook or a finalizer runs, in which no hook is called: from now on one is.  In a signal handler.
+ */
 static inline void nl_lua_hooks_reach_all(lua_State *L)
 {
     hook_leave(G(L));
 }
 
-/* In a hook, in which nl_lua_hooks_reach_all may have been called: makes it one again, as lua_yield wants. */
+/*
+ * In a hook, in which nl_lua_hooks_reach_all may have been called: makes it one again, as lua_yield
+ * wants.
+ */
 static inline void nl_lua_in_hook(lua_State *L)
 {
     hook_enter(G(L));
@@ -392,8 +416,8 @@ static inline int nl_lua_throw(lua_State *L)
 }
 
 /*
- * No hook is running: says so to LuaJIT, which believes it if one has raised an error in a reader of load.  lua_yield
- * would then leave the frame of a hook.
+ * No hook is running: says so to LuaJIT, which believes it if one has raised an error in a reader
+ * of load.  lua_yield would then leave the frame of a hook.
  */
 static inline void nl_lua_no_hook_runs(lua_State *L)
 {
@@ -503,7 +527,10 @@ static inline void nl_lua_hooks_back(lua_State *L, nl_lua_hooks was)
 
 #endif
 
-/* lua_call and lua_pcall of what is the runtime's own: no hook of the script sees it or raises an error in it. */
+/*
+ * lua_call and lua_pcall of what is the runtime's own: no hook of the script sees it or raises an
+ * error in it.
+ */
 static inline void nl_lua_call(lua_State *L, int nargs, int nresults)
 {
     nl_lua_hooks was = nl_lua_hooks_off(L);

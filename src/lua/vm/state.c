@@ -23,7 +23,8 @@ static int panic(lua_State *L)
     if (s->abandon) {
         s->abandon(s, text ? text : "?");
     }
-    nl_shutdown_request(EXIT_FAILURE); /* LuaJIT calls exit: neither that nor the log may hang for ever */
+    /* LuaJIT calls exit: neither that nor the log may hang for ever */
+    nl_shutdown_request(EXIT_FAILURE);
     nl_log(s->name ? s->name(s) : NULL, "error outside of any Lua function, the process cannot go on: %s",
            text ? text : "?");
     return 0;
@@ -74,8 +75,8 @@ int nl_state_open(nl_state *s, lua_CFunction prepare)
 }
 
 /*
- * Whether closing the state does anything but give up its memory, which goes at once with the heap: it runs finalizers.
- * All userdata hang behind the main thread, or stand in line for theirs.
+ * Whether closing the state does anything but give up its memory, which goes at once with the heap:
+ * it runs finalizers. All userdata hang behind the main thread, or stand in line for theirs.
  */
 static bool must_close(const nl_state *s, bool finalizers)
 {

@@ -24,25 +24,34 @@ typedef struct nl_state {
     int64_t closing_since; /* set before that */
     lua_State *L;          /* main thread: runs no script code, holds what is shared */
 
-    nl_heap
-        *heap; /* its allocator; NULL: LuaJIT's own, where pointers have 32 bits, and before nl_state_open */
+    /* its allocator; NULL before nl_state_open, and where pointers have 32 bits: LuaJIT's own */
+    nl_heap *heap;
     nl_heap_use use;
     const char *(*name)(const struct nl_state *s); /* of its owner, for logs */
-    /* An error has come that nothing is left to catch: ends the state's owner.  Returns if that cannot be. */
+    /*
+     * An error has come that nothing is left to catch: ends the state's owner.  Returns if that
+     * cannot be.
+     */
     void (*abandon)(struct nl_state *s, const char *text);
 } nl_state;
 
 /* Makes the state; calls prepare(L) protected.  0, or -ENOMEM; to be closed all the same. */
 int nl_state_open(nl_state *s, lua_CFunction prepare);
-/* What finalizers have of time, all together, when the state is closed, before they are interrupted. */
+/*
+ * What finalizers have of time, all together, when the state is closed, before they are
+ * interrupted.
+ */
 #define NL_CLOSE_NS ((int64_t)2000000000)
 /*
- * Closes it, if it is open, and frees its memory.  With finalizers false nothing outside of the heap hangs on the
- * state, and lua_close is not called unless userdata wait for finalizers.
+ * Closes it, if it is open, and frees its memory.  With finalizers false nothing outside of the
+ * heap hangs on the state, and lua_close is not called unless userdata wait for finalizers.
  */
 void nl_state_close(nl_state *s, bool finalizers);
 
-/* The same as nl_state_of for a state that has not our allocator: from the registry, where references use numbers from 0 up. */
+/*
+ * The same as nl_state_of for a state that has not our allocator: from the registry, where
+ * references use numbers from 0 up.
+ */
 #define NL_STATE_SELF (-1)
 nl_state *nl_state_of_slow(lua_State *L);
 /* The nl_state of a lua_State: the owner of its allocator. */
