@@ -24,7 +24,7 @@ typedef struct nl_connect_to {
     const char *host; /* copied */
     int port;
     const nl_tcp_ops *ops; /* of the socket, once it is connected */
-    nl_timer *timer;       /* the owner's: when it fires he calls nl_connect_due */
+    nl_timer *timer;       /* the owner's: when it fires the owner calls nl_connect_due */
     /* Once, in a later turn: s is the owner's, without a user; or s is NULL, and err > 0. */
     void (*done)(nl_ctx *owner, void *user, nl_tcp *s, int err);
     void *user;

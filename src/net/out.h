@@ -1,5 +1,5 @@
 /*
- * out.h - a socket's pending output: bytes, flags, and requests to be told.
+ * out.h - a socket's pending output: bytes, flags, and requests of writers to be told.
  *
  * Purpose:   many contexts append, one thread at a time sends, and each request is told exactly
  *            once, in the order of the writes.
@@ -10,7 +10,7 @@
  * Ownership: nl_tcp has the nl_out; a request belongs to it from nl_out_request_locked until its
  *            message has been posted or dropped.
  *
- * The flags are declared here and used by tcp_write.c and linger.c, where the protocol is told.
+ * The flags are declared here.  tcp_write.c and linger.c use them, and say how in their heads.
  *
  * Requests are posted in the order of the writes, on whatever thread, by two rules:
  *   - what becomes ripe stays in the ring until a thread takes it out with `posting` set;

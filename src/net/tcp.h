@@ -122,8 +122,8 @@ int nl_tcp_write_shared(uint64_t id, uint64_t caller, const void *p, size_t n, c
                         nl_wreq *req);
 /*
  * A write of req->ctx to that socket was refused with err (negated): req is told of it behind those
- * written before, and is taken over. False: the socket has posted all it had to tell this context,
- * the caller tells of this one.
+ * written before, and is taken over. False: req is still the caller's, who tells of it. By then the
+ * socket has posted all that it had to tell this context.
  */
 bool nl_tcp_refuse(uint64_t id, nl_wreq *req, int err);
 void nl_tcp_set_wshared(nl_tcp *s, bool on);

@@ -6,13 +6,13 @@
  * Threads:   `flags` is the meeting point of the owner's turns and the io hook, below; `out` is
  *            under its lock; what says so is under the lock of a nl_deadlines; the rest belongs to
  *            the owner until it closes the socket, then to the thread that has set `out.flushing`.
- * Ownership: the memory is held by the owner (after the close: by the closing itself, until the
+ * Ownership: the memory is held by the owner (after the close by the closing itself, until the
  *            descriptor is closed), by the embedded message while it is posted, by a worker's list
- *            of dirty sockets and by a deadline that is just being served. The second and third are
- *            not counted while the owner's share is there: POSTED and dirty say that they exist,
- *            and nl_tcp_close and finish() turn them into references: so the hot paths count
- *            nothing. The last reference retires the memory (qsbr.h), as others may have looked it
- *            up.
+ *            of dirty sockets and by a deadline that is just being served. While the owner holds
+ *            it, message and list are not counted, so the hot paths count nothing: POSTED and
+ *            dirty say that they hold it. nl_tcp_close and linger.c: finish turn them into
+ *            references. The last reference retires the memory (qsbr.h), as others may have looked
+ *            it up.
  *
  * The descriptor is read by the owner until nl_tcp_close. It is written, and after the close also
  * read, shut down and closed, only by the thread that has set out.flushing. So the number cannot go
@@ -107,7 +107,7 @@ typedef struct nl_tcp_worker {
     uint32_t off, len;
     unsigned char *scratch; /* NULL until it is wanted */
     nl_block *spent_block;  /* the piece handed out last lies in it; freed at the next chance */
-    nl_block *shown_block;  /* likewise, but it is its socket's window: spent if that closes */
+    nl_block *shown_block;  /* or in that, its socket's window; spent_block if that closes */
     nl_tcp *dirty_first, *dirty_last;
     unsigned dirty_count;
     unsigned dirty_before; /* when the flush hook was called last */
@@ -213,8 +213,8 @@ void nl_linger_abandon(void);
 
 /* deadlines.c */
 /*
- * Sockets in the order of their deadlines, which are all the same time after they were added: so
- * what is added later stands behind, and one timer for the first is enough.
+ * Sockets in the order of their deadlines. All have the same span from being added to the deadline.
+ * So what is added later stands behind, and one timer, for the first, is enough.
  */
 typedef struct nl_deadlines {
     nl_mutex *lock; /* a mutex, not a spin lock: arming the timer takes another lock */

@@ -18,7 +18,7 @@
 #include "net/tcp.h"
 
 /*
- * Watches copy, which it takes over also if it fails; ops->ready is called once it may be readable.
+ * Watches copy, and takes it over, also if it fails. ops->ready is called once it may be readable.
  * 0 or -errno (EPERM: a file that is always readable).
  */
 int nl_watch_new(nl_tcp **out, nl_ctx *owner, const nl_tcp_ops *ops, nl_fd copy);

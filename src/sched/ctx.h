@@ -16,9 +16,9 @@
  * (qsbr.h): a pointer got from nl_ctx_find is good until the end of the caller's dispatch, or its
  * next call that may run Lua or sleep in the system.
  *
- * A context is pushed to like this: nl_ctx_send(handle, msg).  A dead handle is
- * -NL_ENOCONTEXT, the message then still belongs to the caller.  A message that was pushed
- * but never run, because the context ended first, gets ops->drop.
+ * nl_ctx_send(handle, msg) pushes to a context.  For a dead handle it returns -NL_ENOCONTEXT, and
+ * the message still belongs to the caller.  A message that was pushed but never run, because the
+ * context ended first, gets ops->drop.
  */
 #ifndef NL_CTX_H
 #define NL_CTX_H
@@ -40,9 +40,9 @@ typedef struct nl_ctx_ops {
     /* Last turn: closes everything the context owns; it can still send. */
     void (*fini)(nl_ctx *c, const nl_reason *reason);
     /*
-     * May be NULL.  After that, when nothing of the context stands in a queue or in its timers any
-     * more: gives its memory back.  Until free, which may be long, only the nl_ctx stays, and what
-     * other threads look at.
+     * May be NULL.  After fini, once the mailbox and the timers are empty: gives back what fini has
+     * left.  The nl_ctx stays until free, which may come much later, and so does what other threads
+     * look at.
      */
     void (*release)(nl_ctx *c);
     /* The grace period is over: frees the memory; on any worker, in no context. */
@@ -52,13 +52,13 @@ typedef struct nl_ctx_ops {
     /*
      * May be NULL.  By the monitor's thread: the context's dispatch has been going on for a tick
      * of the monitor, and again for each further one.  limbo: memory waits for this dispatch, so
-     * the context should come to nl_ctx_checkpoint soon.  It may just have ended.  True:
-     * interrupted is wanted.
+     * the context should come to nl_ctx_checkpoint soon.  The dispatch may just have ended.  True:
+     * interrupted is to be called.
      */
     bool (*slow)(nl_ctx *c, bool limbo);
     /*
-     * May be NULL.  On the context's turn, between two instructions of it, in a signal handler
-     * (interrupt.h); also when another context has asked for it, a moment ago.
+     * May be NULL.  On the context's turn, in a signal handler (interrupt.h).  It may come late:
+     * slow was then asked about the context that ran on this worker before.
      */
     void (*interrupted)(nl_ctx *c);
     /*
@@ -147,8 +147,8 @@ void nl_ctx_give_way(nl_ctx *c, nl_msg *m);
 /*
  * From within, for a context that sends faster than `to` receives: lets time pass, some µs, until
  * no more than len messages wait there, so that the mailbox does not outgrow the caches.  False,
- * without waiting: others are ready on this worker, the share is used up, or nobody is just serving
- * that mailbox; then giving way is better.
+ * without waiting: others are ready on this worker, the share is used up, or no worker runs `to` at
+ * the moment.  Then giving way is better.
  */
 bool nl_ctx_let_catch_up(nl_ctx *c, nl_ctx *to, uint64_t len);
 

@@ -31,9 +31,9 @@
 #include "sched/msg.h"
 
 typedef struct nl_mailbox_in {
-    atomic_uintptr_t head;          /* newest node, | NL_MAILBOX_IDLE */
-    atomic_uint_fast64_t pushed;    /* messages ever pushed; the line of head, so it is cheap */
-    atomic_uint_fast64_t unlimited; /* up to this value of pushed there is room; nl_mailbox_full */
+    atomic_uintptr_t head;           /* newest node, | NL_MAILBOX_IDLE */
+    atomic_uint_fast64_t pushed;     /* messages ever pushed; the line of head, so it is cheap */
+    atomic_uint_fast64_t room_until; /* as long as pushed is below it: nl_mailbox_full */
 } nl_mailbox_in;
 
 typedef struct nl_mailbox_out {
@@ -52,7 +52,7 @@ static inline void nl_mailbox_init(nl_mailbox_in *in, nl_mailbox_out *out)
     out->tail = &out->stub;
     atomic_init(&out->popped, 0);
     atomic_init(&in->pushed, 0);
-    atomic_init(&in->unlimited, 0);
+    atomic_init(&in->room_until, 0);
     atomic_init(&in->head, (uintptr_t)&out->stub | NL_MAILBOX_IDLE);
 }
 
@@ -82,12 +82,12 @@ static inline uint64_t nl_mailbox_len(const nl_mailbox_in *in, const nl_mailbox_
 static inline bool nl_mailbox_full(nl_mailbox_in *in, const nl_mailbox_out *out, uint64_t max)
 {
     if (nl_likely(atomic_load_explicit(&in->pushed, memory_order_relaxed) <
-                  atomic_load_explicit(&in->unlimited, memory_order_relaxed))) {
+                  atomic_load_explicit(&in->room_until, memory_order_relaxed))) {
         return false;
     }
-    uint64_t unlimited = atomic_load_explicit(&out->popped, memory_order_relaxed) + max;
-    atomic_store_explicit(&in->unlimited, unlimited, memory_order_relaxed);
-    return atomic_load_explicit(&in->pushed, memory_order_relaxed) >= unlimited;
+    uint64_t room_until = atomic_load_explicit(&out->popped, memory_order_relaxed) + max;
+    atomic_store_explicit(&in->room_until, room_until, memory_order_relaxed);
+    return atomic_load_explicit(&in->pushed, memory_order_relaxed) >= room_until;
 }
 
 /* Consumer.  The oldest message, or NULL when there is none or a push is under way. */

@@ -1,9 +1,9 @@
 /*
  * names.h - registered names of contexts.
  *
- * Purpose: a name finds a handle.
+ * Purpose: finds a context's handle by a name that the context has registered.
  * Threads: any thread; one mutex, a slow path.
- * Ownership: texts are copied.  A name goes with its context.
+ * Ownership: texts are copied.  A name is freed when its context ends.
  */
 #ifndef NL_NAMES_H
 #define NL_NAMES_H

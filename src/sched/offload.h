@@ -1,13 +1,13 @@
 /*
- * offload.h - calls of C that sleep and cannot be waited for in a reactor, on threads of their own.
+ * offload.h - C calls that sleep and that no reactor can wait for, on threads of their own.
  *
  * Purpose:   a context waits for a child process, or for the other end of a FIFO, without holding
  *            up a worker.
  * Threads:   nl_offload: any.  work runs on a thread of its own; to start it costs little beside
  *            what such a call costs.
- * Ownership: the caller's job is the thread's until its message runs or is dropped, then the
- *            message's.  It must not lie in the pool or in a Lua state: a job that still sleeps
- *            when the process ends is left behind.
+ * Ownership: the caller gives the job away.  The thread has it until work has returned, then the
+ *            message, whose run or drop frees it.  It must not lie in the pool or in a Lua state: a
+ *            job that still sleeps when the process ends is left behind.
  */
 #ifndef NL_OFFLOAD_H
 #define NL_OFFLOAD_H

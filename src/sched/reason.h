@@ -1,8 +1,8 @@
 /*
- * reason.h - why a context has ended, and the memory of it.
+ * reason.h - why a context has ended: as long as it ends, and afterwards (obituaries).
  *
  * Purpose: whoever asks for the end of a context gets the same text before and after it.
- * Threads: any thread; the memory has a mutex, and is touched only by ends other than "exit".
+ * Threads: any thread; obituaries have a mutex.  A context that ends by itself does not take it.
  * Ownership: a reason is one block from nl_reason_new; who is handed one frees it, with nl_free.
  */
 #ifndef NL_REASON_H
@@ -34,7 +34,7 @@ nl_reason *nl_reason_copy(const nl_reason *r);
 /*
  * Why a context has ended; NULL when it has ended by itself, or lives.  The latest
  * NL_OBITUARIES_MAX other ends are known, as far as their texts take no more than
- * NL_OBITUARIES_BYTES; of what is older NULL is said, too.
+ * NL_OBITUARIES_BYTES; for older ones it is NULL as well.
  */
 #define NL_OBITUARIES_MAX 4096u
 #define NL_OBITUARIES_BYTES ((size_t)4 << 20)

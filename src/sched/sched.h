@@ -35,13 +35,13 @@ typedef struct nl_sched_hooks {
      */
     void (*flush)(int worker, bool end);
     /*
-     * Once no context is left, every 10 ms: how many things of this layer (lingering sockets)
+     * Every 10 ms, once no context is left: how many things of the layer above (lingering sockets)
      * still keep the process.
      */
     int (*holding)(void);
     /* The process was asked to end (shutdown.h): what lingers has 1 s from now. */
     void (*hurry)(void);
-    /* The process ends now, though not all is over: last chance to say so. On any thread. */
+    /* The process ends now, while sockets still send: last chance to tell the peers. Any thread. */
     void (*abandon)(void);
 } nl_sched_hooks;
 

@@ -1,7 +1,7 @@
 /*
  * modules.h - the modules that scripts see, for life.c to register with load/libs.h.
  *
- * Purpose: nothing below life.c names an opener.
+ * Purpose: life.c alone names these openers.
  * Threads: the one that runs the state.
  * Ownership: none.
  */

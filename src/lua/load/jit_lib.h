@@ -1,8 +1,7 @@
 /*
  * jit_lib.h - the library jit in a state, and the options -j and -O.
  *
- * Purpose: the compiler needs the library open; a script that has not named it does not get to see
- * it.
+ * Purpose: the compiler needs the library open.  A script that does not name it does not see it.
  * Threads: the one that runs the state.
  * Ownership: the options are main's, and stay until the process ends.
  */

@@ -1,8 +1,8 @@
 /*
  * require.h - require and dofile of the runtime.
  *
- * Purpose: they have the stock meaning, and let a module block at its top level, which a C function
- *   that calls it could not.
+ * Purpose: they have the stock meaning, and a module may block at its top level.  Under the stock
+ *   require, a C function that calls the module, it could not.
  * Threads: the one that runs the state.
  * Ownership: none.
  */
