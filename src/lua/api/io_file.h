@@ -29,12 +29,11 @@ enum {
 };
 
 /* The stock functions, the same in every state. */
-typedef _Atomic(lua_CFunction) nl_stock_function;
 typedef struct nl_io_stock {
     /* of io */
-    nl_stock_function open, popen, close, input, output, lines, read, write, flush;
+    lua_CFunction open, popen, close, input, output, lines, read, write, flush;
     /* of files */
-    nl_stock_function file_lines, file_read, file_write, file_flush, file_close, file_gc;
+    lua_CFunction file_lines, file_read, file_write, file_flush, file_close, file_gc;
 } nl_io_stock;
 extern nl_io_stock nl_io;
 

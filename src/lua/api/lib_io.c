@@ -4,6 +4,7 @@
  */
 #include "lua/api/io_file.h"
 
+#include "base/spin.h"
 #include "lua/api/modules.h"
 
 nl_io_stock nl_io;
@@ -78,32 +79,42 @@ int nl_io_push(nl_lctx *lc, lua_State *to, int (*push)(lua_State *L, void *arg),
 typedef struct replacement {
     const char *name;
     lua_CFunction ours;
-    nl_stock_function *stock;
+    size_t stock; /* where the stock one stands in a nl_io_stock */
 } replacement;
 
+#define STOCK(field) offsetof(nl_io_stock, field)
 static const replacement of_io[] = {
-    {"open", nl_io_open, &nl_io.open},       {"popen", nl_io_popen, &nl_io.popen},
-    {"close", nl_io_close, &nl_io.close},    {"input", nl_io_input, &nl_io.input},
-    {"output", nl_io_output, &nl_io.output}, {"lines", nl_io_lines, &nl_io.lines},
-    {"read", nl_io_read, &nl_io.read},       {"write", nl_io_write, &nl_io.write},
-    {"flush", nl_io_flush, &nl_io.flush},    {NULL, NULL, NULL}};
-static const replacement of_file[] = {{"lines", nl_io_file_lines, &nl_io.file_lines},
-                                      {"read", nl_io_file_read, &nl_io.file_read},
-                                      {"write", nl_io_file_write, &nl_io.file_write},
-                                      {"flush", nl_io_file_flush, &nl_io.file_flush},
-                                      {"close", nl_io_file_close, &nl_io.file_close},
-                                      {"__gc", nl_io_file_gc, &nl_io.file_gc},
-                                      {NULL, NULL, NULL}};
+    {"open", nl_io_open, STOCK(open)},       {"popen", nl_io_popen, STOCK(popen)},
+    {"close", nl_io_close, STOCK(close)},    {"input", nl_io_input, STOCK(input)},
+    {"output", nl_io_output, STOCK(output)}, {"lines", nl_io_lines, STOCK(lines)},
+    {"read", nl_io_read, STOCK(read)},       {"write", nl_io_write, STOCK(write)},
+    {"flush", nl_io_flush, STOCK(flush)},    {NULL, NULL, 0}};
+static const replacement of_file[] = {{"lines", nl_io_file_lines, STOCK(file_lines)},
+                                      {"read", nl_io_file_read, STOCK(file_read)},
+                                      {"write", nl_io_file_write, STOCK(file_write)},
+                                      {"flush", nl_io_file_flush, STOCK(file_flush)},
+                                      {"close", nl_io_file_close, STOCK(file_close)},
+                                      {"__gc", nl_io_file_gc, STOCK(file_gc)},
+                                      {NULL, NULL, 0}};
+
+/* Writes down the stock functions of the table on top. */
+static void note_stock(lua_State *L, const replacement *r, nl_io_stock *stock)
+{
+    for (; r->name; r++) {
+        lua_getfield(L, -1, r->name);
+        *(lua_CFunction *)(void *)((char *)stock + r->stock) = lua_tocfunction(L, -1);
+        lua_pop(L, 1);
+    }
+}
 
 /*
  * In the table on top.  Each of ours keeps the environment that LuaJIT's library expects of its
- * functions.  Relaxed: every state finds the same stock functions.
+ * functions.
  */
 static void replace(lua_State *L, const replacement *r)
 {
     for (; r->name; r++) {
         lua_getfield(L, -1, r->name);
-        atomic_store_explicit(r->stock, lua_tocfunction(L, -1), memory_order_relaxed);
         lua_pushcfunction(L, r->ours);
         lua_getfenv(L, -2);
         lua_setfenv(L, -2);
@@ -112,11 +123,29 @@ static void replace(lua_State *L, const replacement *r)
     }
 }
 
+/*
+ * They are the same in every state: the first one notes them, and the lock shows them to all that
+ * come after.
+ */
+static void publish(const nl_io_stock *stock)
+{
+    static nl_spin lock = NL_SPIN_INIT;
+    nl_spin_lock(&lock);
+    if (!nl_io.open) {
+        nl_io = *stock;
+    }
+    nl_spin_unlock(&lock);
+}
+
 void nl_io_extend(lua_State *L)
 {
+    nl_io_stock stock;
     luaL_checkstack(L, 8, NULL);
+    note_stock(L, of_io, &stock);
     lua_getfield(L, LUA_REGISTRYINDEX, LUA_FILEHANDLE);
     nl_lctx_of(L)->objects.file = lua_topointer(L, -1);
+    note_stock(L, of_file, &stock);
+    publish(&stock);
     replace(L, of_file);
     lua_pop(L, 1);
     replace(L, of_io);
