@@ -69,6 +69,7 @@ struct arena {
     nl_list open[CLASSES];        /* regions with a span to give */
     unsigned regions[CLASSES];    /* mapped */
     bool grown[CLASSES];          /* there has been a region already */
+    bool chosen;                  /* by a thread already; under init_lock */
 };
 
 static arena arenas[ARENAS];
@@ -80,7 +81,8 @@ static arena *choose(void)
 {
     arena *a = &arenas[atomic_fetch_add(&threads, 1) % ARENAS];
     nl_spin_lock(&init_lock);
-    bool first = !a->open[0].next;
+    bool first = !a->chosen;
+    a->chosen = true;
     for (int i = 0; first && i < CLASSES; i++) {
         nl_list_init(&a->open[i]);
     }
