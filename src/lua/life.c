@@ -22,22 +22,22 @@
 
 #define MAIN "nl.main" /* in the registry of the first state: its main function, until it starts */
 
-/* What a context needs at its start. */
-struct nl_lua_boot {
+/* What a context needs until it starts. */
+struct nl_start {
     nl_chunk *chunk;
     nl_packet *args;
 };
 
-static void boot_free(nl_lctx *lc)
+static void start_free(nl_lctx *lc)
 {
-    struct nl_lua_boot *b = lc->boot;
-    if (b) {
-        nl_chunk_release(b->chunk);
-        if (b->args) {
-            nl_packet_free(b->args);
+    struct nl_start *s = lc->start;
+    if (s) {
+        nl_chunk_release(s->chunk);
+        if (s->args) {
+            nl_packet_free(s->args);
         }
-        nl_free(b);
-        lc->boot = NULL;
+        nl_free(s);
+        lc->start = NULL;
     }
 }
 
@@ -48,7 +48,7 @@ static int prepare(lua_State *M)
 {
     nl_lctx *lc = lua_touserdata(M, 1);
     lua_State *L = lua_tothread(M, 2);
-    struct nl_lua_boot *b = lc->boot;
+    struct nl_start *s = lc->start;
     if (lc->first) {
         nl_context_set_self(M);
         lua_getfield(M, LUA_REGISTRYINDEX, MAIN); /* from nl_lua_start */
@@ -58,9 +58,9 @@ static int prepare(lua_State *M)
         nl_boot_push_arguments(L);
         return 0;
     }
-    nl_boot_push_other(M, b->chunk);
+    nl_boot_push_other(M, s->chunk);
     lua_xmove(M, L, 1);
-    nl_boot_set_arg(M, lc->file, L, b->args ? nl_packet_unpack(L, b->args) : 0);
+    nl_boot_set_arg(M, lc->file, L, s->args ? nl_packet_unpack(L, s->args) : 0);
     return 0;
 }
 
@@ -118,7 +118,7 @@ static void lctx_start(nl_ctx *c)
         nl_lctx_main_failed(lc, nl_reason_of("error: cannot start"));
         return;
     }
-    boot_free(lc);
+    start_free(lc);
     lua_gc(M, LUA_GCRESTART, -1);
     nl_co_run(co, lua_gettop(co->L) - 1);
 }
@@ -143,7 +143,7 @@ static void lctx_fini(nl_ctx *c, const nl_reason *reason)
 static void lctx_release(nl_ctx *c)
 {
     nl_lctx *lc = (nl_lctx *)c;
-    boot_free(lc);
+    start_free(lc);
     nl_ltimers_free(lc);
     nl_wait_free_all(lc);
     nl_co_free_all(lc);
@@ -225,7 +225,7 @@ static nl_lctx *lctx_new(const char *name, const char *file)
     lc->name = nl_malloc(n + m);
     memcpy(lc->name, name, n);
     lc->file = file ? memcpy(lc->name + n, file, m) : NULL;
-    lc->boot = nl_calloc(sizeof *lc->boot);
+    lc->start = nl_calloc(sizeof *lc->start);
     nl_inbox_init(lc);
     return lc;
 }
@@ -272,8 +272,8 @@ static int create(uint64_t *handle, lua_State *L, nl_lctx *parent, const char *f
     if (!err) {
         nl_lctx *lc = lctx_new(name, other ? other : file);
         lc->parent = parent->ctx.slot.id;
-        lc->boot->chunk = chunk;
-        lc->boot->args = args;
+        lc->start->chunk = chunk;
+        lc->start->args = args;
         for (int i = 0; i < NL_PATHS; i++) {
             lc->paths[i] = nl_path_copy(L, i);
         }

@@ -194,7 +194,7 @@ struct nl_lctx {
     char *paths[NL_PATHS];
     /* path it was loaded from, NULL for none (-e); behind the name in one block */
     char *file;
-    struct nl_lua_boot *boot; /* file, arguments until start */
+    struct nl_start *start; /* until it starts: its chunk and arguments */
 };
 
 /* The context of a state. */
@@ -219,7 +219,7 @@ void nl_unref_n(nl_lctx *lc, int ref, int n);
 
 /* --- roots ------------------------------------------------------------------------------------ */
 
-/* A free root, its stack empty.  It counts alive from here on, so it must be run, soon or later. */
+/* A free root, its stack empty.  It counts as alive from here on, so it must be run some time. */
 static inline nl_co *nl_co_get(nl_lctx *lc);
 /* Starts co with the function and nargs arguments on its stack, or resumes it with nargs
  * values on top; deals with the outcome: finished, parked, stuck, error (logged). */
