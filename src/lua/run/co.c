@@ -19,11 +19,13 @@ const char nl_marks[3];
 
 nl_co *nl_co_new(nl_lctx *lc)
 {
-    nl_co *co = nl_pool_alloc(sizeof *co);
+    lua_State *L = lua_newthread(lc->vm.L);
+    int ref = nl_ref(lc, lc->vm.L);
+    nl_co *co = nl_pool_alloc(sizeof *co); /* last: the others may raise for want of memory */
     memset(co, 0, sizeof *co);
     co->lc = lc;
-    co->L = co->leaf = lua_newthread(lc->vm.L);
-    co->ref = nl_ref(lc, lc->vm.L);
+    co->L = co->leaf = L;
+    co->ref = ref;
     co->wait.co = co;
     nl_list_init(&co->wait.node);
     nl_timer_init(&co->wait.timed.timer);
