@@ -67,6 +67,17 @@ t.test("io.read.errors: bad formats, closed files and files to write raise or an
   p:close()
 end)
 
+t.test("io.read.formats-long: what looks like a number for long is looked at once", function()
+  local text = ("x"):rep(t.scale(400000)) .. " 7\n"
+  local file, pipe = assert(io.open(save("long", text))), pipe_of(text)
+  for i = 1, 2 do
+    t.returns(t.pack(file:read("*n")), pipe:read("*n"))
+  end
+  t.eq(#pipe:read("*a"), #file:read("*a"))
+  file:close()
+  pipe:close()
+end)
+
 t.test("io.read.default: a pipe may be the default input", function()
   local old = io.input()
   local p = pipe_of("one\n2 three\n")

@@ -184,6 +184,26 @@ def test_exit_anywhere(h):
         assert h.run(source, status=7).stdout == "", source
 
 
+def test_exit_in_finalizer(h):
+    """life.exit.finalizer: after os.exit in a finalizer that runs while a message is unpacked the script does not go on"""
+    result = h.run("""
+        local over
+        local p = newproxy(true)
+        getmetatable(p).__gc = function()
+            over = true
+            os.exit(3)
+        end
+        p = nil
+        timer.loop(0, 0.0001, function()
+            for i = 1, 50 do context.send(context.self, { ('x'):rep(100) .. i, {} }) end
+        end)
+        while true do
+            context.recv(0)
+            if over then print('after') end
+        end""", status=3)
+    assert result.stdout == ""
+
+
 def test_exit_uncaught(h):
     """life.exit.pcall: os.exit cannot be caught"""
     result = h.run("print(pcall(os.exit, 5)) print('after')", status=5)

@@ -254,16 +254,22 @@ static bool is_number_char(unsigned char c)
     return isalnum(c) || c == '+' || c == '-' || c == '.' || c == '_';
 }
 
-/* Whether partial holds all that a number may be made of, and the byte behind it. */
-static bool number_is_complete(const nl_stream *s)
+/*
+ * Whether partial holds all that a number may be made of, and the byte behind it.  at: so far it has
+ * been looked at.
+ */
+static bool number_is_complete(const nl_stream *s, size_t *at)
 {
-    size_t i = 0;
-    while (i < s->len && isspace((unsigned char)s->partial[i])) {
-        i++;
+    size_t i = *at;
+    if (i == 0 || isspace((unsigned char)s->partial[i - 1])) {
+        while (i < s->len && isspace((unsigned char)s->partial[i])) {
+            i++;
+        }
     }
     while (i < s->len && is_number_char((unsigned char)s->partial[i])) {
         i++;
     }
+    *at = i;
     return i < s->len;
 }
 
@@ -295,7 +301,7 @@ static void scan_number(nl_reading *r)
 
 static bool gather_number(nl_reading *r)
 {
-    while (!number_is_complete(r->s)) {
+    while (!number_is_complete(r->s, &r->items[r->at].n)) {
         enum outcome o = pull(r, 1, false);
         if (o == EMPTY) {
             return false;

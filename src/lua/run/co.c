@@ -275,6 +275,9 @@ static __attribute__((noinline)) void ended_otherwise(nl_lctx *lc, nl_co *co, in
 void nl_co_run(nl_co *co, int nargs)
 {
     nl_lctx *lc = co->lc;
+    if (nl_unlikely(lc->ctx.ending)) {
+        return; /* a finalizer has called os.exit while the arguments were pushed */
+    }
     nl_colink base = {NULL, co->leaf};
     lc->cur = co;
     lc->link = &base;
