@@ -232,3 +232,96 @@ Test(lj, resume, .init = open_state, .fini = close_state)
     cr_assert_not_null(strstr(lua_tostring(co, -1), "cannot resume"));
     lua_pop(L, 1);
 }
+
+static int hook_calls;
+
+static void count_hook(lua_State *co, lua_Debug *ar)
+{
+    (void)co;
+    (void)ar;
+    hook_calls++;
+}
+
+static int calls_for(const char *code, int (*call)(lua_State *, int))
+{
+    hook_calls = 0;
+    cr_assert_eq(luaL_loadstring(L, code), 0);
+    call(L, 0);
+    lua_settop(L, 0);
+    return hook_calls;
+}
+
+static int call_api(lua_State *l, int nargs)
+{
+    return lua_pcall(l, nargs, 0, 0);
+}
+
+static int call_unseen(lua_State *l, int nargs)
+{
+    return nl_lua_pcall(l, nargs, 0);
+}
+
+Test(lj, hooks, .init = open_state, .fini = close_state)
+{
+    const char *fine = "local n = 0 for i = 1, 10 do n = n + i end", *fails = "for i = 1, 10 do end error()";
+    lua_sethook(L, count_hook, LUA_MASKCOUNT, 1);
+    cr_assert_gt(calls_for(fine, call_api), 10);
+    cr_assert_eq(calls_for(fine, call_unseen), 0);
+    cr_assert_eq(calls_for(fails, call_unseen), 0);
+    cr_assert_gt(calls_for(fine, call_api), 10);
+    cr_assert(lua_gethook(L) == count_hook && lua_gethookmask(L) == LUA_MASKCOUNT);
+    cr_assert_eq(lua_gethookcount(L), 1);
+    lua_sethook(L, NULL, 0, 0);
+    cr_assert_eq(calls_for(fine, call_unseen), 0);
+    cr_assert_null(lua_gethook(L));
+}
+
+#if NL_LUAJIT_INSIDE
+
+static int failing_finalizer(lua_State *l)
+{
+    return luaL_error(l, "finalizer");
+}
+
+/* A collection on a suspended thread runs a finalizer there, which fails. */
+Test(lj, still_suspended, .init = open_state, .fini = close_state)
+{
+    lua_State *co = lua_newthread(L);
+    cr_assert_eq(luaL_loadstring(co, "return 1 + coroutine.yield()"), 0);
+    cr_assert_eq(lua_resume(co, 0), LUA_YIELD);
+    lua_newuserdata(L, 8);
+    lua_newtable(L);
+    lua_pushcfunction(L, failing_finalizer);
+    lua_setfield(L, -2, "__gc");
+    lua_setmetatable(L, -2);
+    lua_pop(L, 1);
+    lua_gc(co, LUA_GCCOLLECT, 0);
+    lua_pushnumber(co, 2);
+    nl_lua_still_suspended(co);
+    cr_assert_eq(nl_lua_resume(co, 1), LUA_OK);
+    cr_assert_eq(lua_tonumber(co, -1), 3);
+}
+
+static int throws(lua_State *l)
+{
+    lua_pushliteral(l, "thrown");
+    return nl_lua_throw(l);
+}
+
+static int no_handler(lua_State *l)
+{
+    hook_calls++;
+    return luaL_error(l, "not called");
+}
+
+Test(lj, throw, .init = open_state, .fini = close_state)
+{
+    hook_calls = 0;
+    lua_pushcfunction(L, no_handler);
+    lua_pushcfunction(L, throws);
+    cr_assert_eq(lua_pcall(L, 0, 0, 1), LUA_ERRMEM);
+    cr_assert_str_eq(lua_tostring(L, -1), "thrown");
+    cr_assert_eq(hook_calls, 0);
+}
+
+#endif
