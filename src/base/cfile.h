@@ -54,7 +54,7 @@ void nl_cfile_turn(FILE *f);
 void nl_cfile_end_turn(FILE *f);
 
 /* The kind of stdout or stderr, asked for once in the process. */
-enum nl_cfile_kind nl_cfile_std_kind(FILE *f);
+static inline enum nl_cfile_kind nl_cfile_std_kind(FILE *f);
 /*
  * For whole pieces of output to stdout or stderr: stdio's lock or, where the stream can sleep, the
  * turn.
@@ -84,5 +84,19 @@ size_t nl_cfile_pending(FILE *f);
  */
 size_t nl_cfile_room(FILE *f);
 bool nl_cfile_by_lines(FILE *f);
+
+/* The inside of nl_cfile_std_kind; relaxed: each thread that asks gets the same answer. */
+extern atomic_int nl_cfile_std_kinds[2];
+
+static inline enum nl_cfile_kind nl_cfile_std_kind(FILE *f)
+{
+    atomic_int *kind = &nl_cfile_std_kinds[f == stderr];
+    int k = atomic_load_explicit(kind, memory_order_relaxed);
+    if (nl_unlikely(k == NL_CFILE_UNKNOWN)) {
+        k = (int)nl_cfile_kind(f);
+        atomic_store_explicit(kind, k, memory_order_relaxed);
+    }
+    return (enum nl_cfile_kind)k;
+}
 
 #endif

@@ -106,17 +106,7 @@ void nl_cfile_end_turn(FILE *f)
     }
 }
 
-enum nl_cfile_kind nl_cfile_std_kind(FILE *f)
-{
-    static atomic_int kinds[2]; /* relaxed: each thread that asks gets the same answer */
-    atomic_int *kind = &kinds[f == stderr];
-    int k = atomic_load_explicit(kind, memory_order_relaxed);
-    if (nl_unlikely(k == NL_CFILE_UNKNOWN)) {
-        k = (int)nl_cfile_kind(f);
-        atomic_store_explicit(kind, k, memory_order_relaxed);
-    }
-    return (enum nl_cfile_kind)k;
-}
+atomic_int nl_cfile_std_kinds[2];
 
 void nl_cfile_whole(FILE *f)
 {

@@ -145,6 +145,15 @@ static inline void output_add(output *o, const char *p, size_t n)
     o->n += n;
 }
 
+static inline void output_add_char(output *o, char c)
+{
+    if (nl_unlikely(o->n == sizeof o->bytes)) {
+        output_put(o, o->bytes, o->n);
+        o->n = 0;
+    }
+    o->bytes[o->n++] = c;
+}
+
 static inline void output_unlock(output *o)
 {
     if (o->locked) {
@@ -238,11 +247,11 @@ static int print(lua_State *L)
     output_init(&o, stdout, nl_cfile_std_kind(stdout));
     for (int i = 1; i <= n; i++) {
         if (i > 1) {
-            output_add(&o, "\t", 1);
+            output_add_char(&o, '\t');
         }
         output_add_value(&o, L, i);
     }
-    output_add(&o, "\n", 1);
+    output_add_char(&o, '\n');
     output_end(&o);
     return 0;
 }
