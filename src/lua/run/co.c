@@ -217,7 +217,7 @@ static __attribute__((noinline)) int climb(nl_co *co, nl_colink *base, int st)
     lua_State *some[PATH_SHORT], **path = some;
     size_t n_above = path_to(co->L, base->L, some, PATH_SHORT);
     if (nl_unlikely(n_above > PATH_SHORT)) {
-        path = nl_malloc(n_above * sizeof(*path));
+        path = nl_malloc(n_above * sizeof(void *));
         path_to(co->L, base->L, path, n_above);
     }
     while (n_above > 0 && !lc->parking && !lc->dying) {
