@@ -255,8 +255,8 @@ static bool is_number_char(unsigned char c)
 }
 
 /*
- * Whether partial holds all that a number may be made of, and the byte behind it.  at: so far it has
- * been looked at.
+ * Whether partial holds all that a number may be made of, and the byte behind it.  at: so far it
+ * has been looked at.
  */
 static bool number_is_complete(const nl_stream *s, size_t *at)
 {
