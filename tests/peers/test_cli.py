@@ -384,8 +384,13 @@ def test_fewer_threads(h):
     h.file("echo.lua", """
         local _, l = tcp.listen('127.0.0.1', 0)
         local port = tcp.local_port(l)
-        tcp.accept(l, function(_, s) tcp.read(s, function(ok, b) if ok then tcp.write(s, b) end end) end)
+        local framed = { read_head_bytes = 1, write_head_bytes = 1 }
+        tcp.accept(l, function(_, s)
+          tcp.set_rwopt(s, framed)
+          tcp.read(s, function(ok, b) if ok then tcp.write(s, b) end end)
+        end)
         local _, s = assert(tcp.connect('127.0.0.1', port, 20))
+        tcp.set_rwopt(s, framed)
         tcp.write(s, 'hello')
         context.send(context.parent, tostring(select(2, assert(tcp.read(s, 20)))))
         """)
