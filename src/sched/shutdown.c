@@ -13,6 +13,7 @@ static struct {
     bool settled;      /* under the lock: no context is left, nor the table to find one in */
     bool guarded;      /* written before there is another thread */
     atomic_int status;
+    atomic_bool unasked; /* only contexts that were given up are left */
     atomic_int signal;
     /* When the rest is cut off; 0: nobody has asked.  Status and signal stand before it. */
     atomic_int_fast64_t deadline;
@@ -72,7 +73,7 @@ static void flush_within(int64_t ns)
 
 static _Noreturn void cut_off(void)
 {
-    flush_within(NL_SHUTDOWN_FLUSH_NS);
+    flush_within(atomic_load(&end.unasked) ? NL_SHUTDOWN_UNASKED_FLUSH_NS : NL_SHUTDOWN_FLUSH_NS);
     if (nl_shutdown_signal()) {
         nl_end_by_signal(nl_shutdown_signal());
     }
@@ -193,6 +194,7 @@ void nl_shutdown_if_over(void)
         !atomic_exchange(&s->stop, true)) {
         nl_wake_all();
         if (atomic_load(&s->given_up)) {
+            atomic_store(&end.unasked, !nl_shutdown_begun());
             request(nl_shutdown_status(), 0); /* its worker cannot be waited for */
         }
     }
@@ -233,6 +235,7 @@ void nl_shutdown_init(void)
     end.settled = false;
     atomic_store(&end.status, 0);
     atomic_store(&end.signal, 0);
+    atomic_store(&end.unasked, false);
     atomic_store(&end.deadline, 0);
 }
 

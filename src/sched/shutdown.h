@@ -25,8 +25,14 @@
 
 #include "base/base.h"
 
-#define NL_SHUTDOWN_GRACE_NS ((int64_t)1500000000)
-#define NL_SHUTDOWN_FLUSH_NS ((int64_t)250000000)
+/* Together less than the 2 s after which nobody who has asked should still wait. */
+#define NL_SHUTDOWN_GRACE_NS ((int64_t)1250000000)
+#define NL_SHUTDOWN_FLUSH_NS ((int64_t)600000000)
+/*
+ * The same where nobody has asked: the process ends because only contexts are left that were given
+ * up.
+ */
+#define NL_SHUTDOWN_UNASKED_FLUSH_NS ((int64_t)1500000000)
 
 /*
  * By main, in the program only (unit tests go on after a run): runs fn(arg) on a thread of its own,
