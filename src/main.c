@@ -57,13 +57,18 @@ static int usage_error(const char *what, const char *arg)
     return 2;
 }
 
-static void print_version(void)
+/* first: only the line that a prompt begins with. */
+static void print_version(bool first)
 {
+    (void)first;
     printf("nl-jit %s (reactor: %s; %s, ", NL_VERSION, nl_reactor_backend(), LUAJIT_VERSION);
 #if NL_LUAJIT_BUNDLED
     printf("bundled %s%s)\n", NL_LUAJIT_VERSION, NL_LUAJIT_INSIDE ? "" : ", its inside not used");
 #else
     printf("the system's %s)\n", NL_LUAJIT_VERSION);
+    if (first) {
+        return;
+    }
     printf("The system's LuaJIT lacks what the bundled one is built with: hooks do not reach compiled loops, "
            "so an\n"
            "endless one cannot be stopped; errors get slower with the number of contexts that have compiled "
@@ -184,7 +189,7 @@ static int parse_short(options *o, int argc, char **argv, int *i)
             return usage_error("unknown option", arg);
         }
         o->help |= letter == 'h';
-        o->version |= letter == 'v' || letter == 'i';
+        o->version |= letter == 'v';
         o->lua.interactive |= letter == 'i';
         o->lua.no_environment |= letter == 'E';
         return 0;
@@ -313,8 +318,8 @@ int main(int argc, char **argv)
     if (!status && o.help) {
         fputs(usage_text, stdout);
     } else if (!status) {
-        if (o.version) {
-            print_version();
+        if (o.version || o.lua.interactive) {
+            print_version(!o.version);
         }
         if (o.lua.script_index < argc || o.lua.nchunks || o.lua.interactive) {
             nl_shutdown_guard(run_all, &o);

@@ -22,7 +22,7 @@ A comment in front of a script, or of its files, changes how it is run, by words
 <!-- run: args A B -->          arguments; {port} stands for a free port
 <!-- run: status 1 -->          the exit status
 <!-- run: stderr REGEX -->      standard error has to contain this
-<!-- run: need ipv6 -->         left out on a machine without
+<!-- run: need ipv6 -->         left out on a machine without; `need bundled`: with the system's LuaJIT
 <!-- run: serve; send TEXT; expect TEXT -->
                                 a server: it does not end by itself, but serves on {port} a client that does these steps
 <!-- run: never, REASON -->     not an example that could be run
@@ -138,6 +138,8 @@ class Example:
             raise Skip(self.word("never"))
         if self.word("need") == "ipv6" and not has_ipv6():
             raise Skip("no IPv6 here")
+        if self.word("need") == "bundled" and not has_bundled_luajit(settings):
+            raise Skip("needs the bundled LuaJIT")
         with tempfile.TemporaryDirectory(prefix="nld.") as tmp:
             for name, text in self.files.items():
                 path = Path(tmp, name)
@@ -226,6 +228,11 @@ class Example:
                         assert piece, f"the server closed after {got!r}, wanted {data!r}"
                         got += piece
                     assert got == data, f"the server sent {got!r}, wanted {data!r}"
+
+
+def has_bundled_luajit(settings):
+    version = subprocess.run([*settings.command, "-v"], capture_output=True, text=True, check=True).stdout
+    return "bundled" in version.splitlines()[0]
 
 
 def has_ipv6():

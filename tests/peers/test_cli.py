@@ -278,6 +278,7 @@ def test_directory(h):
 
 def test_bytecode(h):
     """cli.script.bytecode: a script, also on standard input, may be bytecode; -b makes it"""
+    h.needs_bundled_luajit("jit.bcsave comes with it")
     h.file("s.lua", "print('from bytecode', ..., arg[1], table.concat { 1, 2 }, os.getenv('HOME') ~= nil)")
     assert out(h, "-b", "s.lua", "s.ljbc") == ""
     expected = "from bytecode\tx\tx\t12\ttrue\n"
