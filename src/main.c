@@ -245,7 +245,7 @@ static int parse(options *o, int argc, char **argv)
     o->lua.argv = argv;
     o->lua.argc = argc;
     o->lua.script_index = i;
-    if (!o->help && !o->version && i >= argc && o->lua.nchunks == 0) {
+    if (!o->help && !o->version && !o->lua.interactive && i >= argc && o->lua.nchunks == 0) {
         return usage_error("no script given", NULL);
     }
     const char *seed = getenv("NLJIT_CHAOS"); /* a test mode, see docs/design.md */
