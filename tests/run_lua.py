@@ -220,7 +220,7 @@ def arguments():
     p.add_argument("--chaos-seeds", type=span, metavar="A-B", help="every seed from A to B")
     p.add_argument("--slow", type=float, default=1, help="the build is this much slower: smaller counts, longer time-outs")
     p.add_argument("--timeout", type=float, default=60, help="seconds for one process, times --slow")
-    p.add_argument("--jobs", type=int, default=os.cpu_count(), help="units at a time")
+    p.add_argument("--jobs", type=int, default=2 * os.cpu_count(), help="units at a time; most of them wait most of the time")
     p.add_argument("--shard", default="0/1", metavar="i/n", help="only the i-th of n parts (from 0)")
     p.add_argument("--tap", action="store_true")
     p.add_argument("--list", action="store_true")
