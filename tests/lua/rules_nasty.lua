@@ -185,4 +185,15 @@ t.test("rules.errors.many-values: more values than a stack takes are refused at 
   t.returns({ true, "alive" }, context.query(h, 1, 20))
 end)
 
+t.test("context.wait.reason-error: an error is told whole, before the end, after it, and after another has come and gone", function()
+  local want = "error: kaput\0" .. ("y"):rep(5000) .. "."
+  local h = t.spawn "context.recv(0) error('kaput\\0' .. ('y'):rep(5000) .. '.', 0)"
+  local early = t.async(context.wait, h, 20)
+  context.send(h, "now")
+  t.returns({ true, 0, want }, unpack(early.wait(), 1, 3))
+  t.returns({ true, 0, want }, context.wait(h))
+  t.returns({ true, 0, "exit" }, context.wait((t.spawn "return"), 20))
+  t.returns({ true, 0, want }, context.wait(h))
+end)
+
 t.done()
