@@ -349,7 +349,15 @@ static void rest(nl_worker *w, nl_ctx *c)
         nl_qsbr_quiescent(w->qsbr);
         bool limbo = nl_qsbr_sweep(w->qsbr);
         nl_worker *attended = atomic_load(&w->attends), *from = attended ? attended : w;
-        int64_t wait = earlier(park_time(w), limbo ? NL_SOON_NS : -1);
+        /* The last context may have ended here, while all workers are parked. */
+        bool over = atomic_load(&s->live) == 0;
+        if (over) {
+            nl_shutdown_if_over();
+        }
+        int64_t wait = earlier(park_time(w), limbo || over ? NL_SOON_NS : -1);
+        if (atomic_load(&s->stop)) {
+            wait = 0;
+        }
         if (attended) {
             wait = earlier(wait, park_time(attended));
         }
