@@ -21,8 +21,8 @@ typedef struct nl_state {
     bool jit_hidden;       /* the library jit is open for the runtime only */
     bool jit_counted;      /* it counts for NL_JIT_MAX */
     bool closing;          /* nl_state_close is at work: only finalizers run, references are gone */
-    int64_t closing_since; /* set before that */
     lua_State *L;          /* main thread: runs no script code, holds what is shared */
+    int64_t closing_since; /* set before closing */
 
     /* its allocator; NULL before nl_state_open, and where pointers have 32 bits: LuaJIT's own */
     nl_heap *heap;
