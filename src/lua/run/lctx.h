@@ -151,7 +151,7 @@ typedef struct nl_lctx_libs {
 struct nl_lctx {
     nl_ctx ctx; /* first: nl_ctx * and nl_lctx * convert */
 
-    /* One cache line that every run of a root touches, down to vm.closing. */
+    /* One cache line that every run of a root touches, down to vm.L. */
     nl_alignas_line nl_co *cur; /* the root now running; NULL: no Lua runs */
     nl_colink *link;            /* the innermost coroutine now running */
     nl_co *free_co;
@@ -196,6 +196,7 @@ struct nl_lctx {
     char *file;
     struct nl_start *start; /* until it starts: its chunk and arguments */
 };
+_Static_assert((offsetof(nl_lctx, vm.L) - offsetof(nl_lctx, cur)) < NL_CACHELINE, "cur to vm.L: one line");
 
 /* The context of a state. */
 static inline nl_lctx *nl_lctx_of(lua_State *L)
