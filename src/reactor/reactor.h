@@ -1,8 +1,9 @@
 /*
  * reactor.h - readiness of sockets, one reactor per worker.
  *
- * Purpose:   the contract of the back ends: epoll.c (Linux) and poll.c (any POSIX system).
- *            tests/unit/test_reactor.c and test_reactor_wait.c test it; each back end passes.
+ * Purpose:   the contract of the back ends: epoll.c (Linux), kqueue.c (macOS, the BSDs) and
+ *            poll.c (any POSIX system).  tests/unit/test_reactor.c and test_reactor_wait.c test it;
+ *            each back end passes.
  * Threads:   attach, detach, arm_* and wake may be called by any thread; poll by one thread at
  *            a time (it holds the worker's poll lock).
  * Ownership: the caller owns the descriptors.  A reactor names a socket by a tag (its id in the
@@ -15,8 +16,9 @@
  * ready later, is reported again.  So:
  *
  *   - A direction that is not armed again may never be reported again (poll.c, which is one-shot).
- *   - Events may be spurious or doubled: epoll reports both directions with each edge.  But
- *     without a change and without arming, events come to an end.
+ *   - Events may be spurious or doubled: epoll reports both directions with each edge, kqueue
+ *     room to write with each acknowledgement.  But without a change and without arming, events
+ *     come to an end.
  *   - A short count of a read or write is as good as NL_AGAIN, except after HUP: epoll may have
  *     reported the last bytes and the end of the stream as one edge.
  */

@@ -48,7 +48,7 @@ def test_version(h):
     """cli.version: -v names versions, back end and LuaJIT build; alone it ends, with a script that runs"""
     text = out(h, "-v")
     assert re.search(r"nl-jit \d+\.\d+", text) and "LuaJIT 2.1" in text, text
-    assert re.search(r"reactor: (epoll|poll)\b", text), text
+    assert re.search(r"reactor: (epoll|kqueue|poll)\b", text), text
     assert re.search("bundled|system", text), text
     h.file("s.lua", "print('and runs')")
     text = out(h, "-v", "s.lua")

@@ -194,6 +194,31 @@ RTest(room_in_a_full_send_buffer)
     done(c, 5, s);
 }
 
+#ifndef _WIN32
+
+/* A pipe, as standard input may be one: its end is told, whether it comes before the attach or after. */
+RTest(end_of_a_pipe)
+{
+    for (int early = 0; early <= 1; early++) {
+        int fd[2];
+        cr_assert_eq(pipe(fd), 0);
+        cr_assert_eq(write(fd[1], "x", 1), 1);
+        if (early) {
+            close(fd[1]);
+        }
+        cr_assert_eq(nl_reactor_attach(r, fd[0], 5), 0);
+        if (!early) {
+            expect(5, NL_EV_READ);
+            close(fd[1]);
+            cr_assert_eq(nl_reactor_arm_read(r, fd[0], 5), 0);
+        }
+        expect(5, NL_EV_READ | NL_EV_HUP);
+        gone(fd[0], 5);
+    }
+}
+
+#endif
+
 RTest(listener)
 {
     nl_addr a;
