@@ -317,8 +317,15 @@ int nl_tcp_connect(nl_tcp **out, nl_ctx *owner, const nl_tcp_ops *ops, const nl_
     }
     if (result == 0) {
         learn_peer(*out);
+        return 0;
     }
-    return result;
+    err = nl_reactor_arm_write(nl_tcp_reactor(*out), fd, (*out)->slot.id);
+    if (err) {
+        nl_tcp_close(*out);
+        *out = NULL;
+        return err;
+    }
+    return -EINPROGRESS;
 }
 
 int nl_tcp_connect_result(nl_tcp *s)
@@ -340,11 +347,12 @@ int nl_tcp_connect_result(nl_tcp *s)
             err = armed ? armed : -EINPROGRESS;
         }
     } while (err == -EINPROGRESS);
-    s->rerr = (uint16_t)-err;
-    atomic_fetch_and_explicit(&s->flags, ~(unsigned)(NL_TCP_CONNECTING | NL_TCP_WANT), memory_order_acq_rel);
     if (err == 0) {
         learn_peer(s);
+        err = nl_reactor_arm_read(nl_tcp_reactor(s), s->fd, s->slot.id);
     }
+    s->rerr = (uint16_t)-err;
+    atomic_fetch_and_explicit(&s->flags, ~(unsigned)(NL_TCP_CONNECTING | NL_TCP_WANT), memory_order_acq_rel);
     return err;
 }
 

@@ -134,7 +134,7 @@ int nl_reactor_attach(nl_reactor *r, nl_fd fd, uint64_t tag)
         memset(r->watches + r->nwatches, 0, (size_t)(n - r->nwatches) * sizeof(watch));
         r->nwatches = n;
     }
-    r->watches[fd] = (watch){tag, POLLIN | POLLOUT | POLLRDHUP};
+    r->watches[fd] = (watch){tag, POLLIN | POLLRDHUP};
     ring_locked(r);
     nl_mutex_unlock(r->lock);
     return 0;

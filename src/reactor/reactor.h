@@ -10,12 +10,14 @@
  *            socket table, slots.h), never by a pointer, so it holds no memory of others.  An
  *            event of a socket that was detached meanwhile is stale: the tag is not found.
  *
- * Readiness with credit.  nl_reactor_attach arms READ, WRITE and HUP.  An event takes away the
- * credit of its direction and says "try again": the receiver uses the socket until the
- * non-blocking call says NL_AGAIN, then calls the arm function.  What is ready then, or becomes
- * ready later, is reported again.  So:
+ * Readiness with credit.  nl_reactor_attach arms READ and HUP.  WRITE is armed by who has found no
+ * room, so a socket that only reads costs one request; a connect under way has neither end yet:
+ * its caller arms WRITE, and READ once it is connected.  An event takes away the credit of its
+ * direction and says "try again": the receiver uses the socket until the non-blocking call says
+ * NL_AGAIN, then calls the arm function.  What is ready then, or becomes ready later, is reported
+ * again.  So:
  *
- *   - A direction that is not armed again may never be reported again (poll.c, which is one-shot).
+ *   - A direction that is not armed may never be reported (poll.c, which is one-shot).
  *   - Events may be spurious or doubled: epoll reports both directions with each edge, kqueue
  *     room to write with each acknowledgement.  But without a change and without arming, events
  *     come to an end.
@@ -58,7 +60,10 @@ int nl_reactor_attach(nl_reactor *r, nl_fd fd, uint64_t tag);
  * may still be seen.  On return no poll keeps the socket open: a close takes effect at once.
  */
 void nl_reactor_detach(nl_reactor *r, nl_fd fd, uint64_t tag);
-/* Arms READ, after the socket was drained.  Does nothing if tag is detached.  0 or -errno. */
+/*
+ * Arms READ, after the socket was drained or its connect has succeeded.  Does nothing if tag is
+ * detached.  0 or -errno.
+ */
 int nl_reactor_arm_read(nl_reactor *r, nl_fd fd, uint64_t tag);
 /* Arms WRITE, after a short write, or while a connect is under way. */
 int nl_reactor_arm_write(nl_reactor *r, nl_fd fd, uint64_t tag);

@@ -6,12 +6,11 @@
 #include "base/process.h"
 #include "reactor/reactor.h"
 #include "reactor/sock.h"
+#include "sock_kit.h"
 
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #define MS ((int64_t)1000000)
 
@@ -30,15 +29,6 @@ static inline void teardown(void)
 
 #define RTest(name, ...) Test(reactor, name, .init = setup, .fini = teardown, .timeout = 60, ##__VA_ARGS__)
 
-/* A connection over the loopback, both ends non-blocking. */
-static inline void pair(nl_fd *a, nl_fd *b)
-{
-    int fd[2];
-    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd), 0);
-    *a = fd[0];
-    *b = fd[1];
-}
-
 static inline nl_fd listen_tcp(nl_addr *a)
 {
     static const struct nl_listen_opts o = {0, false};
@@ -54,16 +44,32 @@ static inline void tcp_pair(nl_fd *c, nl_fd *s)
     nl_addr a;
     nl_fd l = listen_tcp(&a);
     int err = nl_sock_connect(c, &a);
-    cr_assert(err == 0 || err == -EINPROGRESS);
-    while ((err = nl_sock_accept(s, l, NULL)) == NL_AGAIN) {
-        nl_thread_yield();
-    }
-    cr_assert_eq(err, 0);
-    while ((err = nl_sock_connect_result(*c)) == -EINPROGRESS) {
-        nl_thread_yield();
-    }
-    cr_assert_eq(err, 0);
+    cr_assert_eq(accept_wait(s, l, NULL), 0);
+    cr_assert_eq(connect_wait(*c, err), 0);
     nl_sock_close(l);
+}
+
+/* A connection within this machine, both ends non-blocking: the cheapest that the system has. */
+static inline void pair(nl_fd *a, nl_fd *b)
+{
+#ifdef _WIN32
+    tcp_pair(a, b);
+#else
+    int fd[2];
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(fcntl(fd[i], F_SETFL, O_NONBLOCK), 0);
+    }
+    *a = fd[0];
+    *b = fd[1];
+#endif
+}
+
+/* Watches both directions, as for a socket that has output to send. */
+static inline void watch(nl_fd fd, uint64_t tag)
+{
+    cr_assert_eq(nl_reactor_attach(r, fd, tag), 0);
+    cr_assert_eq(nl_reactor_arm_write(r, fd, tag), 0);
 }
 
 static inline void put(nl_fd fd, const char *text)

@@ -3,15 +3,14 @@
 #include "reactor_kit.h"
 
 #include <stdlib.h>
-#include <sys/resource.h>
 
 /* --- Readiness -------------------------------------------------------------------------------- */
 
-RTest(fresh_socket_is_writable_once)
+RTest(room_is_reported_once)
 {
     nl_fd a, b;
     pair(&a, &b);
-    cr_assert_eq(nl_reactor_attach(r, a, 5), 0);
+    watch(a, 5);
     expect(5, NL_EV_WRITE);
     settle(0);
     done(a, 5, b);
@@ -21,7 +20,7 @@ RTest(read_edges)
 {
     nl_fd a, b;
     pair(&a, &b);
-    cr_assert_eq(nl_reactor_attach(r, a, 5), 0);
+    watch(a, 5);
     expect(5, NL_EV_WRITE);
     put(b, "one");
     expect(5, NL_EV_READ);
@@ -42,7 +41,7 @@ RTest(what_comes_before_the_arming_is_reported)
 {
     nl_fd a, b;
     pair(&a, &b);
-    cr_assert_eq(nl_reactor_attach(r, a, 5), 0);
+    watch(a, 5);
     expect(5, NL_EV_WRITE);
     settle(0);
     for (int i = 0; i < 100; i++) {
@@ -62,7 +61,7 @@ RTest(armed_twice_is_armed_once)
 {
     nl_fd a, b;
     pair(&a, &b);
-    cr_assert_eq(nl_reactor_attach(r, a, 5), 0);
+    watch(a, 5);
     for (int i = 0; i < 10; i++) {
         cr_assert_eq(nl_reactor_arm_read(r, a, 5), 0);
         cr_assert_eq(nl_reactor_arm_write(r, a, 5), 0);
@@ -78,7 +77,7 @@ RTest(bytes_that_were_there_before_attach)
     nl_fd a, b;
     pair(&a, &b);
     put(b, "early");
-    cr_assert_eq(nl_reactor_attach(r, a, 5), 0);
+    watch(a, 5);
     expect(5, NL_EV_READ | NL_EV_WRITE);
     done(a, 5, b);
 }
@@ -113,7 +112,7 @@ RTest(end_of_stream)
     for (int late = 0; late <= 1; late++) {
         nl_fd c, s;
         tcp_pair(&c, &s);
-        cr_assert_eq(nl_reactor_attach(r, c, 5), 0);
+        watch(c, 5);
         put(s, "last words");
         if (late) { /* the end comes alone */
             expect(5, NL_EV_READ);
@@ -133,7 +132,7 @@ RTest(no_hup_before_the_end)
     nl_event ev[4];
     unsigned seen = 0;
     tcp_pair(&c, &s);
-    cr_assert_eq(nl_reactor_attach(r, c, 5), 0);
+    watch(c, 5);
     put(s, "x");
     while (!(seen & NL_EV_READ)) {
         int n = nl_reactor_poll(r, ev, 4, -1);
@@ -148,11 +147,10 @@ RTest(no_hup_before_the_end)
 RTest(reset)
 {
     nl_fd c, s;
-    struct linger hard = {1, 0};
     char buf[8];
     tcp_pair(&c, &s);
-    cr_assert_eq(nl_reactor_attach(r, c, 5), 0);
-    setsockopt((int)s, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+    watch(c, 5);
+    nl_sock_reset(s);
     nl_sock_close(s);
     expect(5, NL_EV_READ | NL_EV_WRITE | NL_EV_HUP);
     cr_assert_eq(nl_sock_read(c, buf, sizeof(buf)), -ECONNRESET);
@@ -166,7 +164,7 @@ RTest(room_in_a_full_send_buffer)
     uint64_t sent = 0, got = 0;
     intptr_t n;
     tcp_pair(&c, &s);
-    cr_assert_eq(nl_reactor_attach(r, c, 5), 0);
+    watch(c, 5);
     expect(5, NL_EV_WRITE);
     for (int round = 0; round < 5; round++) {
         while ((n = nl_sock_write(c, block, sizeof(block))) > 0) {
@@ -194,11 +192,11 @@ RTest(room_in_a_full_send_buffer)
     done(c, 5, s);
 }
 
-#ifndef _WIN32
-
 /* A pipe, as standard input may be one: its end is told, whether it comes before the attach or after. */
 RTest(end_of_a_pipe)
 {
+    POSIX_ONLY("a pipe of the C library is no handle for overlapped calls");
+#ifndef _WIN32
     for (int early = 0; early <= 1; early++) {
         int fd[2];
         cr_assert_eq(pipe(fd), 0);
@@ -215,9 +213,8 @@ RTest(end_of_a_pipe)
         expect(5, NL_EV_READ | NL_EV_HUP);
         gone(fd[0], 5);
     }
-}
-
 #endif
+}
 
 RTest(listener)
 {
@@ -250,28 +247,33 @@ RTest(connect_succeeds)
     nl_fd l = listen_tcp(&a), c;
     int err = nl_sock_connect(&c, &a);
     cr_assert(err == 0 || err == -EINPROGRESS);
-    cr_assert_eq(nl_reactor_attach(r, c, 5), 0);
+    watch(c, 5);
     expect(5, NL_EV_WRITE);
     cr_assert_eq(nl_sock_connect_result(c), 0);
+    cr_assert_eq(nl_reactor_arm_read(r, c, 5), 0);
+    nl_fd s;
+    cr_assert_eq(accept_wait(&s, l, NULL), 0);
+    put(s, "x");
+    expect(5, NL_EV_READ);
+    cr_assert_eq(drain(c), 1);
+    nl_sock_close(s);
     done(c, 5, l);
 }
 
 RTest(connect_is_refused)
 {
     nl_addr a;
-    nl_fd blocker = socket(AF_INET, SOCK_STREAM, 0), c;
-    cr_assert_eq(nl_addr_ip(&a, 4, "127.0.0.1", 0), 0);
-    cr_assert_eq(bind((int)blocker, (struct sockaddr *)(void *)a.u.bytes, a.len), 0);
-    cr_assert_eq(nl_sock_local(blocker, &a), 0);
+    nl_fd c;
+    raw_socket blocker = blocked_port(&a);
     int err = nl_sock_connect(&c, &a);
     if (err == -EINPROGRESS) {
-        cr_assert_eq(nl_reactor_attach(r, c, 5), 0);
+        watch(c, 5);
         expect(5, NL_EV_WRITE);
         err = nl_sock_connect_result(c);
         gone(c, 5);
     }
     cr_assert_eq(err, -ECONNREFUSED);
-    nl_sock_close(blocker);
+    raw_close(blocker);
 }
 
 /* --- Attach and detach ------------------------------------------------------------------------ */
@@ -280,11 +282,11 @@ RTest(detached_is_silent_and_can_come_back)
 {
     nl_fd a, b;
     pair(&a, &b);
-    cr_assert_eq(nl_reactor_attach(r, a, 5), 0);
+    watch(a, 5);
     nl_reactor_detach(r, a, 5);
     put(b, "unheard");
     settle(5);
-    cr_assert_eq(nl_reactor_attach(r, a, 6), 0);
+    watch(a, 6);
     expect(6, NL_EV_READ | NL_EV_WRITE);
     nl_reactor_detach(r, a, 6);
     done(a, 6, b);
@@ -294,13 +296,13 @@ RTest(arming_under_an_old_tag_does_nothing)
 {
     nl_fd a, b;
     pair(&a, &b);
-    cr_assert_eq(nl_reactor_attach(r, a, 5), 0);
+    watch(a, 5);
     nl_reactor_detach(r, a, 5);
     cr_assert_eq(nl_reactor_arm_read(r, a, 5), 0);
     cr_assert_eq(nl_reactor_arm_write(r, a, 5), 0);
     put(b, "x");
     settle(5);
-    cr_assert_eq(nl_reactor_attach(r, a, 6), 0);
+    watch(a, 6);
     cr_assert_eq(nl_reactor_arm_read(r, a, 5), 0);
     expect(6, NL_EV_READ | NL_EV_WRITE);
     done(a, 6, b);
@@ -308,16 +310,19 @@ RTest(arming_under_an_old_tag_does_nothing)
 
 RTest(detached_is_silent_though_a_duplicate_lives)
 {
+    POSIX_ONLY("a reactor of another process cannot report a duplicate");
+#ifndef _WIN32
     nl_fd a, b;
     pair(&a, &b);
     int twin = dup((int)a);
-    cr_assert_eq(nl_reactor_attach(r, a, 5), 0);
+    watch(a, 5);
     expect(5, NL_EV_WRITE);
     gone(a, 5);
     put(b, "for the twin");
     settle(5);
     close(twin);
     nl_sock_close(b);
+#endif
 }
 
 RTest(a_descriptor_used_again_has_its_new_tag)
@@ -325,7 +330,7 @@ RTest(a_descriptor_used_again_has_its_new_tag)
     for (uint64_t tag = 1; tag < 50; tag++) {
         nl_fd a, b;
         pair(&a, &b); /* the same two numbers each time */
-        cr_assert_eq(nl_reactor_attach(r, a, tag), 0);
+        watch(a, tag);
         put(b, "x");
         expect(tag, NL_EV_READ | NL_EV_WRITE);
         put(b, "y"); /* an edge that nobody has harvested when the descriptor goes */
@@ -337,8 +342,8 @@ RTest(tags_are_whole)
 {
     nl_fd a, b;
     pair(&a, &b);
-    cr_assert_eq(nl_reactor_attach(r, a, UINT64_MAX), 0);
-    cr_assert_eq(nl_reactor_attach(r, b, (UINT64_C(1) << 53) - 1), 0);
+    watch(a, UINT64_MAX);
+    watch(b, (UINT64_C(1) << 53) - 1);
     for (int seen = 0; seen != 3;) {
         nl_event ev[2];
         int n = nl_reactor_poll(r, ev, 2, -1);
@@ -352,9 +357,10 @@ RTest(tags_are_whole)
 
 RTest(attach_errors)
 {
+    cr_assert_eq(nl_reactor_attach(r, NL_FD_NONE, 5), -EBADF);
+    POSIX_ONLY("a closed descriptor is memory that is free again");
     nl_fd a, b;
     pair(&a, &b);
-    cr_assert_eq(nl_reactor_attach(r, NL_FD_NONE, 5), -EBADF);
     nl_sock_close(a);
     cr_assert_eq(nl_reactor_attach(r, a, 5), -EBADF);
     nl_sock_close(b);
@@ -367,6 +373,12 @@ RTest(tag_0_is_refused, .signal = SIGABRT)
     nl_reactor_attach(r, a, 0);
 }
 
+#ifdef _WIN32 /* each end is a TCP socket, and may be one of wine's */
+#define MANY 1000
+#else
+#define MANY 5000
+#endif
+
 /* --- Many ------------------------------------------------------------------------------------- */
 
 RTest(one_event_at_a_time_reaches_all)
@@ -376,7 +388,7 @@ RTest(one_event_at_a_time_reaches_all)
     bool seen[N] = {false};
     for (int i = 0; i < N; i++) {
         pair(&a[i], &b[i]);
-        cr_assert_eq(nl_reactor_attach(r, a[i], (uint64_t)i + 1), 0);
+        watch(a[i], (uint64_t)i + 1);
     }
     for (int left = N; left > 0;) {
         nl_event ev;
@@ -426,9 +438,8 @@ static void poke(nl_fd *a, nl_fd *b, int n, int step)
 
 RTest(thousands_of_sockets)
 {
-    struct rlimit lim;
-    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &lim), 0);
-    int n = lim.rlim_cur > 10100 ? 5000 : (int)(lim.rlim_cur - 100) / 2;
+    int64_t limit = nl_sock_limit();
+    int n = limit > 2 * MANY + 100 ? MANY : (int)(limit - 100) / 2;
     nl_fd *a = nl_malloc((size_t)n * sizeof(*a)), *b = nl_malloc((size_t)n * sizeof(*b));
     for (int i = 0; i < n; i++) {
         pair(&a[i], &b[i]);
