@@ -70,11 +70,18 @@ typedef struct nl_ctx_ops {
     const char *(*name)(const nl_ctx *c);
 } nl_ctx_ops;
 
+#define NL_CTX_WARM 3
+
 struct nl_ctx {
     /* The line of producers: look-up and push. */
     nl_slot_obj slot; /* .id is the handle */
     const nl_ctx_ops *ops;
     nl_mailbox_in mail_in;
+    /*
+     * Where its next dispatch will go beyond this struct: nl_ready fetches it into the cache.  Hints
+     * of the layer above, which may be stale, or NULL: written by the context, read by any thread.
+     */
+    _Atomic(const void *) warm[NL_CTX_WARM];
 
     /*
      * The consumer's lines: only the worker that runs the context.  First what every dispatch
@@ -105,6 +112,14 @@ struct nl_ctx {
     nl_limbo limbo;
 };
 _Static_assert(offsetof(nl_ctx, mail_out) == NL_CACHELINE, "a look-up and a push touch one line");
+
+/* From within: new hints.  They lie in the producers' line, so not for each message. */
+static inline void nl_ctx_warm(nl_ctx *c, const void *const warm[NL_CTX_WARM])
+{
+    for (int i = 0; i < NL_CTX_WARM; i++) {
+        atomic_store_explicit(&c->warm[i], warm[i], memory_order_relaxed);
+    }
+}
 
 /* The context that the calling thread is running, or NULL. */
 nl_ctx *nl_ctx_current(void);

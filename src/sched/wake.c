@@ -93,6 +93,19 @@ static void push_local(nl_worker *w, nl_ctx *c)
     }
 }
 
+/* What its dispatch touches first.  Of many contexts most are in no cache. */
+static inline void fetch(nl_ctx *c)
+{
+    __builtin_prefetch(&c->mail_out, 1);
+    __builtin_prefetch(&c->ending, 1);
+    __builtin_prefetch(c + 1, 1);
+    for (int i = 0; i < NL_CTX_WARM; i++) {
+        const char *p = atomic_load_explicit(&c->warm[i], memory_order_relaxed);
+        __builtin_prefetch(p);
+        __builtin_prefetch(p + NL_CACHELINE);
+    }
+}
+
 void nl_ready(nl_ctx *c)
 {
     nl_worker *w = nl_self;
@@ -120,10 +133,7 @@ void nl_ready(nl_ctx *c)
         }
         return;
     }
-    /* The three lines that its dispatch touches first.  Of many contexts most are in no cache. */
-    __builtin_prefetch(&c->mail_out, 1);
-    __builtin_prefetch(&c->ending, 1);
-    __builtin_prefetch(c + 1, 1);
+    fetch(c);
     /*
      * A message wake: run it next, while the message is in this core's cache.  Only the owner
      * fills the place; a thief (of a stuck worker) may empty it.  Release pairs with the

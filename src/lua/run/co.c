@@ -43,6 +43,15 @@ static __attribute__((noinline)) void co_drop(nl_co *co)
     nl_pool_free(co, sizeof *co);
 }
 
+/* The next dispatch may well run this root. */
+static inline void warm(nl_lctx *lc, const nl_co *co)
+{
+    if (nl_unlikely(lc->warm != co)) {
+        lc->warm = co;
+        nl_ctx_warm(&lc->ctx, (const void *[NL_CTX_WARM]){lc->vm.L, co, co->L});
+    }
+}
+
 static inline void co_done(nl_lctx *lc, nl_co *co, bool reusable)
 {
     lc->alive--;
@@ -56,6 +65,7 @@ static inline void co_done(nl_lctx *lc, nl_co *co, bool reusable)
     co->next = lc->free_co;
     lc->free_co = co;
     lc->nfree_co++;
+    warm(lc, co); /* the next callback takes it */
 }
 
 void nl_co_free_all(nl_lctx *lc)
@@ -298,6 +308,7 @@ void nl_co_run(nl_co *co, int nargs)
         }
         if (nl_likely(lc->parking)) {
             lc->parking = false;
+            warm(lc, co);
             return;
         }
     }
