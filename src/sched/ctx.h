@@ -78,8 +78,8 @@ struct nl_ctx {
     const nl_ctx_ops *ops;
     nl_mailbox_in mail_in;
     /*
-     * Where its next dispatch will go beyond this struct: nl_ready fetches it into the cache.  Hints
-     * of the layer above, which may be stale, or NULL: written by the context, read by any thread.
+     * Memory that its next dispatch will touch; nl_ready fetches it into the cache.  Hints of the
+     * layer above: the context writes them, any thread reads them, they may be stale or NULL.
      */
     _Atomic(const void *) warm[NL_CTX_WARM];
 
