@@ -4,7 +4,8 @@
  * Purpose:   to find out, before stdio is called, whether the call would sleep in the system; and
  *            to let whole pieces of output of several threads follow each other in one stream.
  * Threads:   any.  The caller has the stream's turn, if it is one that threads share
- *            (nl_cfile_turn), and for nl_cfile_peek stdio's own lock too (nl_cfile_lock).
+ *            (nl_cfile_turn), and for nl_cfile_peek and _fill stdio's own lock too (nl_cfile_lock).
+ *            For nl_cfile_wait_* it has neither.
  * Ownership: none; the stream stays the caller's.
  *
  * Why a turn beside stdio's lock.  A writer that waits for room in a pipe keeps its turn, so that
@@ -26,7 +27,7 @@ enum nl_cfile_kind {
     NL_CFILE_UNKNOWN,
     NL_CFILE_PLAIN, /* a file on a disk, /dev/null: never sleeps in the sense meant here */
     NL_CFILE_PIPE,  /* a pipe or socket: where poll reports room are NL_CFILE_PIPE_BUF bytes */
-    NL_CFILE_TTY    /* a terminal: poll reports room even for one byte */
+    NL_CFILE_TTY    /* a terminal: poll reports room even for one byte; on Windows a pipe, too */
 };
 #define NL_CFILE_PIPE_BUF 4096
 
@@ -40,6 +41,7 @@ bool nl_cfile_is_fifo(const char *path);
  * of what we write would not see its end.
  */
 FILE *nl_cfile_popen(const char *command, const char *mode);
+int nl_cfile_pclose(FILE *f);
 
 /* stdio's lock.  False from try: another thread has it, maybe for long. */
 bool nl_cfile_try_lock(FILE *f);
@@ -62,14 +64,23 @@ static inline enum nl_cfile_kind nl_cfile_std_kind(FILE *f);
 void nl_cfile_whole(FILE *f);
 void nl_cfile_end_whole(FILE *f);
 
-/* Whether reading (writing) would go on at once; an error or the end of the stream counts. */
+/*
+ * Whether reading (writing) would go on at once; an error or the end of the stream counts.  Where
+ * the system cannot tell it is true.
+ */
 bool nl_cfile_can_read(FILE *f);
 bool nl_cfile_can_write(FILE *f);
 /* Sleeps until it would. */
 void nl_cfile_wait_read(FILE *f);
 void nl_cfile_wait_write(FILE *f);
 
-/* A duplicate of its descriptor, closed in children, or -1. */
+/*
+ * Stdio's buffer is empty, and nl_cfile_can_read: has stdio fill it.  1: it has something; 0: the
+ * end of the stream; or -errno.
+ */
+int nl_cfile_fill(FILE *f);
+
+/* A duplicate of its descriptor, closed in children, that a reactor can watch, or -1. */
 int nl_cfile_dup(FILE *f);
 
 /* Opened for reading. */
@@ -84,6 +95,9 @@ size_t nl_cfile_pending(FILE *f);
  */
 size_t nl_cfile_room(FILE *f);
 bool nl_cfile_by_lines(FILE *f);
+
+/* What scanf would read as a number: how many bytes it would take, and whether it is one. */
+bool nl_cfile_scan_number(const char *p, size_t n, double *number, size_t *used);
 
 /* The inside of nl_cfile_std_kind; relaxed: each thread that asks gets the same answer. */
 extern atomic_int nl_cfile_std_kinds[2];

@@ -51,6 +51,11 @@ FILE *nl_cfile_popen(const char *command, const char *mode)
 #endif
 }
 
+int nl_cfile_pclose(FILE *f)
+{
+    return pclose(f);
+}
+
 /* --- Locks and turns -------------------------------------------------------------------------- */
 
 bool nl_cfile_try_lock(FILE *f)
@@ -158,6 +163,18 @@ void nl_cfile_wait_write(FILE *f)
     poll_one(f, POLLOUT, -1);
 }
 
+int nl_cfile_fill(FILE *f)
+{
+    clearerr(f);
+    errno = 0;
+    int c = getc(f);
+    if (c == EOF) {
+        return ferror(f) ? -errno : 0;
+    }
+    ungetc(c, f);
+    return 1;
+}
+
 int nl_cfile_dup(FILE *f)
 {
     return fcntl(fileno(f), F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
@@ -236,3 +253,17 @@ size_t nl_cfile_room(FILE *f)
 }
 
 #endif
+
+/* --- Numbers ---------------------------------------------------------------------------------- */
+
+bool nl_cfile_scan_number(const char *p, size_t n, double *number, size_t *used)
+{
+    FILE *f = n > 0 ? fmemopen((void *)(uintptr_t)p, n, "r") : NULL;
+    bool is_number = f && fscanf(f, "%lf", number) == 1;
+    long taken = f ? ftell(f) : 0;
+    if (f) {
+        fclose(f);
+    }
+    *used = taken > 0 ? (size_t)taken : 0;
+    return is_number;
+}

@@ -1,5 +1,5 @@
 /*
- * interrupt.h - a thread is made to call a function between two of its instructions.
+ * interrupt.h - a function is called between two instructions of a thread.
  *
  * Purpose:   changes what only the thread itself may touch, the Lua state that it runs, while it
  *            computes.  A thread that sleeps in the system is left alone where the system can tell:
@@ -13,13 +13,14 @@
 typedef struct nl_interruptible nl_interruptible;
 
 /*
- * The calling thread can be interrupted from now on.  fn is called in a signal handler: the rules
- * of handlers hold for it, ThreadSanitizer does not check it, and it is the same for all threads.
- * NULL: the system refuses.
+ * The calling thread can be interrupted from now on: by fn(arg), in a signal handler or, where
+ * there are none, on the thread that asks, while this one is stopped.  So the rules of handlers
+ * hold for fn: it takes no lock, not even malloc's.  It does not ask who the calling thread is, and
+ * ThreadSanitizer does not check it.  fn is the same for all threads.  NULL: the system refuses.
  */
-nl_interruptible *nl_interruptible_new(void (*fn)(void));
+nl_interruptible *nl_interruptible_new(void (*fn)(void *arg), void *arg);
 void nl_interruptible_free(nl_interruptible *t);
-/* Has it call fn as soon as it computes.  Requests that come before that are one. */
+/* Has fn called as soon as the thread computes.  Requests that come before that are one. */
 void nl_interrupt(nl_interruptible *t);
 
 #endif

@@ -39,13 +39,14 @@ struct nl_interruptible {
 #endif
 };
 
-static _Atomic(void (*)(void)) call;
+static _Atomic(void (*)(void *)) call;
+static _Thread_local void *own_arg;
 
 static NL_NO_TSAN void on_signal(int sig)
 {
     (void)sig;
     int saved = errno;
-    atomic_load_explicit(&call, memory_order_relaxed)();
+    atomic_load_explicit(&call, memory_order_relaxed)(own_arg);
     errno = saved;
 }
 
@@ -62,9 +63,10 @@ static void catch_signal(void)
     set(SIGNAL, &sa, NULL);
 }
 
-nl_interruptible *nl_interruptible_new(void (*fn)(void))
+nl_interruptible *nl_interruptible_new(void (*fn)(void *arg), void *arg)
 {
     nl_interruptible *t = nl_malloc(sizeof *t);
+    own_arg = arg;
     atomic_store(&call, fn);
     catch_signal();
 #ifdef __linux__

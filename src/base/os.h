@@ -1,9 +1,9 @@
 /*
  * os.h - threads, clocks, processors, memory and files of the system.
  *
- * Purpose:   what every layer needs of the system; one implementation per system (os_posix.c).
- *            A platform also needs cfile.h, interrupt.h, process.h and signals.h, and in reactor/
- *            addr.h, sock.h and reactor.h.
+ * Purpose:   what every layer needs of the system; one implementation per system (os_posix.c,
+ *            os_win.c).  A platform also needs cfile.h, interrupt.h, process.h and signals.h, and
+ *            in reactor/ addr.h, sock.h and reactor.h.
  * Threads:   any thread may call any of it.
  * Ownership: what a _new or _start function returns is the caller's, until _free or _join.
  */
@@ -12,14 +12,28 @@
 
 #include "base/base.h"
 
+/* What differs in names; all text is UTF-8. */
+#ifdef _WIN32
+#define NL_OS_WINDOWS true
+#define NL_NULL_FILE "NUL"
+#else
+#define NL_OS_WINDOWS false
+#define NL_NULL_FILE "/dev/null"
+#endif
+/* Debian's folder for libraries of this kind of machine, with a "/" in front; "": there is none. */
+#if defined(__linux__) && defined(__x86_64__)
+#define NL_MULTIARCH "/x86_64-linux-gnu"
+#elif defined(__linux__) && defined(__aarch64__)
+#define NL_MULTIARCH "/aarch64-linux-gnu"
+#else
+#define NL_MULTIARCH ""
+#endif
+
 /*
  * Nanoseconds of a monotonic clock with an arbitrary start; never goes back.  All deadlines are its
  * times.  nl_cond_wait and nl_reactor_poll must count by the same clock.
  */
 int64_t nl_now_ns(void);
-
-/* CPU time of the calling thread in nanoseconds. */
-int64_t nl_thread_cpu_ns(void);
 
 /* Wall clock for log lines: seconds and microseconds since 1970. */
 void nl_wall_clock(int64_t *sec, int *usec);
@@ -28,9 +42,9 @@ void nl_wall_clock(int64_t *sec, int *usec);
 int nl_ncpu(void);
 
 /*
- * Threads.  A stack is twice as long as the main thread's (RLIMIT_STACK, between 8 and 64 MiB) and
- * 8 MiB, with a guard page below: pages that are not touched cost nothing.  name is cut to 15
- * bytes.
+ * Threads.  A stack is twice as long as the main thread's (RLIMIT_STACK, between 8 and 64 MiB; 8 on
+ * Windows) and 8 MiB, with a guard page below: pages that are not touched cost nothing.  name is
+ * cut to 15 bytes.
  */
 typedef struct nl_thread nl_thread;
 /* Starts fn(arg).  0 and *out, or -errno.  out NULL: nobody waits for its end. */
@@ -79,6 +93,9 @@ void nl_region_release(void *p, size_t n);
 size_t nl_page_size(void);
 /* Whole pages of it will soon be written to: takes them at once where the system can. */
 void nl_region_populate(void *p, size_t n);
+
+/* Where needle is in hay, or NULL; an empty one is nowhere. */
+const void *nl_memmem(const void *hay, size_t n, const void *needle, size_t m);
 
 /*
  * What tells one state of a file from another.  changed_ns is the time at which the system has

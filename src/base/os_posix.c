@@ -43,21 +43,11 @@
 
 /* --- Clocks ----------------------------------------------------------------------------------- */
 
-static int64_t clock_ns(clockid_t id)
-{
-    struct timespec ts;
-    clock_gettime(id, &ts);
-    return (int64_t)ts.tv_sec * NS_PER_S + ts.tv_nsec;
-}
-
 int64_t nl_now_ns(void)
 {
-    return clock_ns(CLOCK_MONOTONIC);
-}
-
-int64_t nl_thread_cpu_ns(void)
-{
-    return clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * NS_PER_S + ts.tv_nsec;
 }
 
 void nl_wall_clock(int64_t *sec, int *usec)
@@ -144,6 +134,11 @@ size_t nl_page_size(void)
 void nl_region_unmap(void *p, size_t n)
 {
     munmap(p, n);
+}
+
+const void *nl_memmem(const void *hay, size_t n, const void *needle, size_t m)
+{
+    return memmem(hay, n, needle, m); /* linear in all cases */
 }
 
 /* --- Processors ------------------------------------------------------------------------------- */

@@ -211,3 +211,14 @@ void nl_process_init(void)
     catch_sigpipe();
     raise_limit();
 }
+
+char **nl_process_args(int *argc, char **argv)
+{
+    (void)argc;
+    return argv;
+}
+
+const char *nl_program_dir(void)
+{
+    return NULL;
+}

@@ -3,7 +3,8 @@
  *
  * Purpose:   a signal handler may do next to nothing.  This one puts the signal's number into a
  *            pipe, where one thread reads it; a thread that waits for a pipe costs an idle process
- *            nothing.
+ *            nothing.  On Windows the events of the console stand for the signals, and a condition
+ *            for the pipe.
  * Threads:   one thread waits.  Any thread, and any signal handler, may wake it.
  * Ownership: there is one pipe in a process.  It is never closed: a signal can come until the end.
  */

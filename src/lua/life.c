@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/os.h"
 #include "lua/api/io_file.h"
 #include "lua/api/lsock.h"
 #include "lua/api/modules.h"
@@ -232,7 +233,7 @@ static nl_lctx *lctx_new(const char *name, const char *file)
 
 static bool is_absolute(const char *path)
 {
-    return path[0] == '/' || (path[0] && path[1] == ':') || path[0] == '\\';
+    return path[0] == '/' || (NL_OS_WINDOWS && (path[0] == '\\' || (path[0] && path[1] == ':')));
 }
 
 /* file beside the parent's own, or NULL. */
@@ -242,10 +243,8 @@ static char *beside(const nl_lctx *parent, const char *file)
         return NULL;
     }
     const char *slash = strrchr(parent->file, '/');
-#ifdef _WIN32
-    const char *back = strrchr(parent->file, '\\');
+    const char *back = NL_OS_WINDOWS ? strrchr(parent->file, '\\') : NULL;
     slash = back > slash ? back : slash;
-#endif
     if (!slash) {
         return NULL; /* that is the working directory */
     }

@@ -7,6 +7,7 @@
 #include "net/buffer.h"
 
 #include "base/alloc.h"
+#include "base/os.h"
 
 #include <string.h>
 
@@ -224,20 +225,6 @@ int64_t nl_bytes_find(const void *hay, size_t n, const void *needle, size_t m, s
     if (m == 0) {
         return (int64_t)from;
     }
-#ifndef _WIN32
-    const unsigned char *hit = memmem(h + from, n - from, needle, m); /* linear in all cases */
+    const unsigned char *hit = nl_memmem(h + from, n - from, needle, m);
     return hit ? hit - h : -1;
-#else
-    const unsigned char *s = needle;
-    for (const unsigned char *p = h + from, *last = h + n - m; p <= last; p++) {
-        p = memchr(p, s[0], (size_t)(last - p) + 1);
-        if (!p) {
-            break;
-        }
-        if (memcmp(p, s, m) == 0) {
-            return p - h;
-        }
-    }
-    return -1;
-#endif
 }

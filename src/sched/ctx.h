@@ -57,8 +57,8 @@ typedef struct nl_ctx_ops {
      */
     bool (*slow)(nl_ctx *c, bool limbo);
     /*
-     * May be NULL.  On the context's turn, in a signal handler (base/interrupt.h).  It may come
-     * late: slow was then asked about the context that ran on this worker before.
+     * May be NULL.  On the context's turn, between two instructions (base/interrupt.h).  It may
+     * come late: slow was then asked about the context that ran on this worker before.
      */
     void (*interrupted)(nl_ctx *c);
     /*

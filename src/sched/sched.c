@@ -118,11 +118,11 @@ void nl_sched_set_hooks(const nl_sched_hooks *h)
 
 /* --- run -------------------------------------------------------------------------------------- */
 
-/* In a signal handler of a worker's thread. */
-static NL_NO_TSAN void on_interrupt(void)
+/* In a signal handler of the worker's thread, or while that is stopped. */
+static NL_NO_TSAN void on_interrupt(void *worker)
 {
-    nl_worker *w = nl_self;
-    nl_ctx *c = w ? atomic_load_explicit(&w->current, memory_order_relaxed) : NULL;
+    nl_worker *w = worker;
+    nl_ctx *c = atomic_load_explicit(&w->current, memory_order_relaxed);
     if (c && c->ops->interrupted) {
         c->ops->interrupted(c);
     }
@@ -141,7 +141,7 @@ void nl_worker_main(void *arg)
     w->thread_id = nl_thread_self();
     w->qsbr = nl_calloc_aligned(sizeof *w->qsbr);
     nl_qsbr_register(w->qsbr);
-    w->interruptible = nl_interruptible_new(on_interrupt);
+    w->interruptible = nl_interruptible_new(on_interrupt, w);
     /*
      * auto: measured on few processors, keeping a worker away from its waker's core costs more than
      * it gains.

@@ -9,9 +9,8 @@
 #ifndef NL_SCHED_IMPL_H
 #define NL_SCHED_IMPL_H
 
-#include <setjmp.h>
-
 #include "base/interrupt.h"
+#include "base/jump.h"
 #include "base/os.h"
 #include "base/spin.h"
 #include "base/ticks.h"

@@ -439,7 +439,7 @@ void nl_worker_loop(nl_worker *w)
 {
     nl_qsbr_online(w->qsbr);
     /* One setjmp serves all dispatches of the worker, so that being left costs them nothing. */
-    if (setjmp(w->escape)) {
+    if (nl_setjmp(w->escape)) {
         nl_dispatch_abandoned(w);
     }
     loop(w);

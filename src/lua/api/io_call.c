@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/os.h"
 #include "lua/api/io_file.h"
 #include "lua/api/modules.h"
 #include "lua/run/co.h"
@@ -132,7 +133,7 @@ int nl_io_execute(lua_State *L)
 static void do_close(nl_job *job)
 {
     call *c = nl_container_of(job, call, job);
-    c->status = c->process ? pclose(c->fp) : fclose(c->fp);
+    c->status = c->process ? nl_cfile_pclose(c->fp) : fclose(c->fp);
     c->err = errno;
 }
 
@@ -227,7 +228,7 @@ static nl_file *push_file(lua_State *L)
     lua_pushcfunction(L, nl_io.open);
     lua_pushvalue(L, LUA_ENVIRONINDEX); /* where it finds the metatable */
     lua_setfenv(L, -2);
-    lua_pushliteral(L, "/dev/null");
+    lua_pushliteral(L, NL_NULL_FILE);
     lua_call(L, 1, 3); /* a file, or nil, a text and the error */
     nl_file *f = nl_file_test(L, nl_lctx_of(L), lua_gettop(L) - 2);
     if (!f || !f->fp) {

@@ -92,16 +92,11 @@ static enum outcome refill(FILE *fp)
     if (!nl_cfile_can_read(fp)) {
         return EMPTY;
     }
-    clearerr(fp);
-    errno = 0;
-    int c = getc(fp);
-    if (c != EOF) {
-        ungetc(c, fp);
-        return GOT;
+    int result = nl_cfile_fill(fp);
+    if (result >= 0) {
+        return result ? GOT : END;
     }
-    if (!ferror(fp)) {
-        return END;
-    }
+    errno = -result;
     /*
      * Somebody who shares the descriptor has made it non-blocking and was faster, or a signal came.
      */
@@ -283,14 +278,12 @@ static void scan_number(nl_reading *r)
     nl_stream *s = r->s;
     nl_read_item *it = &r->items[r->at];
     nl_cfile_unlock(r->fp);
-    FILE *f = s->len > 0 ? fmemopen(s->partial, s->len, "r") : NULL;
-    it->is_number = f && fscanf(f, LUA_NUMBER_SCAN, &it->number) == 1;
+    size_t used;
+    it->is_number = nl_cfile_scan_number(s->partial, s->len, &it->number, &used);
     it->n = r->len;
     r->at_end = !it->is_number;
-    if (f) {
-        long used = ftell(f);
-        fclose(f);
-        drop(s, used > 0 ? (size_t)used : 0);
+    if (used > 0) {
+        drop(s, used);
     }
     nl_cfile_lock(r->fp);
     if (s->len == 1) { /* the byte behind it: better there, for C code that reads the same FILE */

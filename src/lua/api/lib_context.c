@@ -331,11 +331,7 @@ static void push_ncpu(lua_State *L)
 
 static void push_winos(lua_State *L)
 {
-#ifdef _WIN32
-    lua_pushboolean(L, 1);
-#else
-    lua_pushboolean(L, 0);
-#endif
+    lua_pushboolean(L, NL_OS_WINDOWS);
 }
 
 static const struct field {

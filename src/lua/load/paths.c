@@ -7,38 +7,28 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/os.h"
+#include "base/process.h"
 #include "lua/run/lctx.h"
 
-#ifdef _WIN32
-#define PATH_DEFAULT ".\\?.lua;!\\lua\\?.lua;!\\lua\\?\\init.lua"
-#define CPATH_DEFAULT ".\\?.dll;!\\?.dll"
-#define ROCKS_PATH ""
-#define ROCKS_CPATH ""
-#else
-#define PATH_DEFAULT                                                                                         \
-    "./?.lua;/usr/local/share/lua/5.1/?.lua;/usr/local/share/lua/5.1/?/init.lua;"                            \
-    "/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua"
-#if defined(__linux__) && defined(__x86_64__)
-#define MULTIARCH ";/usr/lib/x86_64-linux-gnu/lua/5.1/?.so"
-#elif defined(__linux__) && defined(__aarch64__)
-#define MULTIARCH ";/usr/lib/aarch64-linux-gnu/lua/5.1/?.so"
-#else
-#define MULTIARCH ""
-#endif
-#define CPATH_DEFAULT                                                                                        \
-    "./?.so;/usr/local/lib/lua/5.1/?.so" MULTIARCH ";/usr/lib/lua/5.1/?.so;/usr/local/lib/lua/5.1/"          \
-    "loadall.so"
+#define LOCAL "/usr/local/share/lua/5.1/"
+#define SHARE "/usr/share/lua/5.1/"
+#define POSIX_PATH "./?.lua;" LOCAL "?.lua;" LOCAL "?/init.lua;" SHARE "?.lua;" SHARE "?/init.lua"
+#define LIB(arch) ";/usr/lib" arch "/lua/5.1/?.so"
+#define POSIX_CPATH                                                                                          \
+    "./?.so;/usr/local/lib/lua/5.1/?.so" LIB(NL_MULTIARCH) LIB("") ";/usr/local/lib/lua/5.1/loadall.so"
 /* LuaRocks' tree of the user, below $HOME. */
 #define ROCKS_PATH ";%s/.luarocks/share/lua/5.1/?.lua;%s/.luarocks/share/lua/5.1/?/init.lua"
 #define ROCKS_CPATH ";%s/.luarocks/lib/lua/5.1/?.so"
-#endif
 
-/* The two paths of package, and what they are at the start. */
+/* The two paths of package, and what they are at the start: on Windows what LuaJIT has. */
 static const struct path {
     const char *field, *env51, *env, *standard, *rocks;
 } paths[] = {
-    {"path", "LUA_PATH_5_1", "LUA_PATH", PATH_DEFAULT, ROCKS_PATH},
-    {"cpath", "LUA_CPATH_5_1", "LUA_CPATH", CPATH_DEFAULT, ROCKS_CPATH},
+    {"path", "LUA_PATH_5_1", "LUA_PATH", NL_OS_WINDOWS ? LUA_PATH_DEFAULT : POSIX_PATH,
+     NL_OS_WINDOWS ? "" : ROCKS_PATH},
+    {"cpath", "LUA_CPATH_5_1", "LUA_CPATH", NL_OS_WINDOWS ? LUA_CPATH_DEFAULT : POSIX_CPATH,
+     NL_OS_WINDOWS ? "" : ROCKS_CPATH},
 };
 _Static_assert(nl_countof(paths) == NL_PATHS, "a context keeps those it has inherited");
 
@@ -68,6 +58,10 @@ static void push_environment_path(lua_State *L, const struct path *p)
         luaL_gsub(L, lua_tostring(L, -1), "\1", lua_tostring(L, -2));
         lua_replace(L, -3);
         lua_pop(L, 1);
+    }
+    if (nl_program_dir()) {
+        luaL_gsub(L, lua_tostring(L, -1), LUA_EXECDIR, nl_program_dir());
+        lua_remove(L, -2);
     }
 }
 

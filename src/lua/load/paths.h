@@ -12,12 +12,6 @@
 #include <lua.h>
 #include <stdbool.h>
 
-#ifdef _WIN32
-#define NL_DIRSEP "\\"
-#else
-#define NL_DIRSEP "/"
-#endif
-
 enum { NL_PATH, NL_CPATH };
 
 /* Whether LUA_PATH and LUA_CPATH count. */

@@ -37,7 +37,7 @@ static bool readable(const char *path)
  */
 static bool search(lua_State *L, const char *name, const char *path, nl_chunk **c)
 {
-    name = luaL_gsub(L, name, ".", NL_DIRSEP);
+    name = luaL_gsub(L, name, ".", LUA_DIRSEP);
     lua_pushliteral(L, ""); /* the message */
     while (*path) {
         size_t n = strcspn(path, ";");
