@@ -11,7 +11,7 @@
 # It is built again only if this file or a parameter has changed. For another machine than this one, set in the environment,
 # as LuaJIT's own Makefile knows them:
 #
-#   CROSS=aarch64-linux-gnu-   TARGET_SYS=Linux|Windows|Darwin   HOST_CC="gcc -m64"   CC=clang
+#   CROSS=aarch64-linux-gnu-   TARGET_SYS=Linux|Windows|Darwin|FreeBSD   HOST_CC="gcc -m64"   CC=clang   AR=llvm-ar
 #
 # The tarball is kept in ${XDG_CACHE_HOME:-~/.cache}/nl-jit. Where there is no apt, put it there by hand.
 # Whoever the mirror is, and however old its index: what is accepted is decided by the checksums below and by nothing else.
@@ -114,6 +114,8 @@ build() {
     [ -z "${TARGET_SYS:-}" ] || vars+=("TARGET_SYS=$TARGET_SYS")
     [ -z "${HOST_CC:-}" ] || vars+=("HOST_CC=$HOST_CC")
     [ -z "${CC:-}" ] || vars+=("CC=$CC")
+    [ -z "${AR:-}" ] || vars+=("TARGET_AR=$AR rcs" TARGET_STRIP=true)
+    [ "${TARGET_SYS:-}" != Darwin ] || vars+=(MACOSX_DEPLOYMENT_TARGET=11.0)
     say "building $version for $target"
     # LuaJIT's own Makefile reads CFLAGS and LDFLAGS; those of a sanitizer build are not for it.
     env -u CFLAGS -u LDFLAGS -u CPPFLAGS -u MAKEFLAGS make -s -C "$src/src" -j"$(nproc)" amalg BUILDMODE=static \
@@ -132,7 +134,7 @@ mkdir -p "${dest%/*}"
 exec 9>"${dest%/*}/.lock"
 flock 9 # two builds may start at once
 
-stamp=$({ cat "${BASH_SOURCE[0]}"; echo "${CROSS:-} ${TARGET_SYS:-} ${HOST_CC:-} ${CC:-}"; } | sha256sum)
+stamp=$({ cat "${BASH_SOURCE[0]}"; echo "${CROSS:-} ${TARGET_SYS:-} ${HOST_CC:-} ${CC:-} ${AR:-}"; } | sha256sum)
 if [ "$(cat "$dest/stamp" 2>/dev/null)" != "$stamp" ]; then
     work=$(mktemp -d "${dest%/*}/.work.XXXXXX")
     trap 'rm -rf "$work"' EXIT
