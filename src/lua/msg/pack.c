@@ -31,7 +31,8 @@ typedef struct builder {
     unsigned char *p; /* data; the heap block has room for the message's head in front */
     uint32_t len, cap;
     bool heap;
-    nl_packed head; /* of the message to be */
+    uint32_t buf_last; /* of the message to be, as in nl_packed */
+    uint8_t kind;
     nl_seen seen;
     int depth;
     /*
@@ -178,7 +179,7 @@ static bool pack_table(builder *b, int idx)
             return refuse(b, "is part of a cycle");
         }
         uint32_t ref = (uint32_t)known;
-        b->head.kind = NL_PACKED_SHARES;
+        b->kind = NL_PACKED_SHARES;
         if (!reserve(b, 1 + sizeof ref)) {
             return false;
         }
@@ -219,8 +220,8 @@ static bool pack_buffer(builder *b, const nl_buf *v)
     if (!reserve(b, 1 + sizeof(buf_record))) {
         return false;
     }
-    buf_record r = {.view = nl_buf_share(v), .prev = b->head.buf_last};
-    b->head.buf_last = b->len + 2;
+    buf_record r = {.view = nl_buf_share(v), .prev = b->buf_last};
+    b->buf_last = b->len + 2;
     put(b, T_BUFFER, &r, sizeof r);
     return true;
 }
@@ -305,7 +306,7 @@ static int raise(builder *b, int argument)
     snprintf(text, sizeof text, "[%d]%.*s %s", argument, (int)(sizeof b->path - b->path_at),
              b->path + b->path_at, b->what);
     lua_State *L = b->L;
-    release_buffers(b->p, b->head.buf_last);
+    release_buffers(b->p, b->buf_last);
     builder_fini(b);
     return luaL_error(L, "ETRANSTYPE: %s", text);
 }
@@ -318,7 +319,8 @@ nl_packet *nl_pack_any(lua_State *L, int first, int last, int argbase, nl_packet
     b.len = 0;
     b.cap = INLINE_SIZE;
     b.heap = false;
-    b.head = (nl_packed){.kind = NL_PACKED_ANY};
+    b.buf_last = 0;
+    b.kind = NL_PACKED_ANY;
     nl_seen_init(&b.seen);
     b.depth = 0;
     b.path_at = sizeof b.path;
@@ -354,9 +356,9 @@ nl_packet *nl_pack_any(lua_State *L, int first, int last, int argbase, nl_packet
         memcpy(m->body.data, b.p, b.len);
     }
     m->body.len = b.len;
-    m->body.buf_last = b.head.buf_last;
+    m->body.buf_last = b.buf_last;
     m->body.nvalues = (uint16_t)(last < first ? 0 : last - first + 1);
-    m->body.kind = b.head.kind;
+    m->body.kind = b.kind;
     builder_fini(&b);
     if (old) {
         nl_packet_free(old);
