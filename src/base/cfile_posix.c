@@ -1,6 +1,6 @@
 /*
- * cfile_posix.c - see cfile.h.  The buffer's inside is glibc's or musl's; elsewhere it counts as
- * unknown.
+ * cfile_posix.c - see cfile.h.  The buffer's inside is glibc's, musl's, or that of the BSDs, which
+ * macOS has too.
  */
 #include "base/cfile.h"
 

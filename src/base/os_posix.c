@@ -45,10 +45,17 @@
 
 /* --- Clocks ----------------------------------------------------------------------------------- */
 
+/* On macOS the clock by which kevent and conditions count; CLOCK_MONOTONIC is another one there. */
+#ifdef __APPLE__
+#define CLOCK CLOCK_UPTIME_RAW
+#else
+#define CLOCK CLOCK_MONOTONIC
+#endif
+
 int64_t nl_now_ns(void)
 {
     struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
+    clock_gettime(CLOCK, &ts);
     return (int64_t)ts.tv_sec * NS_PER_S + ts.tv_nsec;
 }
 
@@ -125,7 +132,14 @@ void nl_region_populate(void *p, size_t n)
 
 void nl_region_release(void *p, size_t n)
 {
+#ifdef __linux__
     madvise(p, n, MADV_DONTNEED);
+#else
+    /* Elsewhere that may keep what is in them. */
+    if (mmap(p, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
+        memset(p, 0, n);
+    }
+#endif
 }
 
 size_t nl_page_size(void)
