@@ -214,7 +214,8 @@ def span(text):
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--nl-jit", help="the program, or a command line that runs it (a wrapper in front)")
+    p.add_argument("--nl-jit", help="the program, or a command line that runs it")
+    p.add_argument("--wrapper", default=os.environ.get("MESON_EXE_WRAPPER", ""), help="an emulator's command line, which runs the program")
     p.add_argument("--workers", default="2", help="worker counts, e.g. 1,2,8")
     p.add_argument("--chaos", type=int, help="a seed for the runtime's chaos mode")
     p.add_argument("--chaos-seeds", type=span, metavar="A-B", help="every seed from A to B")
@@ -249,7 +250,8 @@ def main():
         return 0
     if not args.nl_jit:
         sys.exit("run_lua.py: --nl-jit is missing")
-    command = shlex.split(args.nl_jit)
+    wrapper = shlex.split(args.wrapper)
+    command = wrapper + shlex.split(args.nl_jit)
     command[0] = shutil.which(command[0]) or command[0]
     command = [os.path.abspath(word) if os.path.exists(word) else word for word in command]
     if not os.path.exists(command[0]):
@@ -265,7 +267,7 @@ def main():
                 # A unit that makes sense only with other counts runs once, with its own.
                 own = [n for n in counts if not unit.workers or n in unit.workers] or unit.workers[:1]
                 for workers in own:
-                    settings = harness.Settings(command, workers, seed, args.slow, args.timeout)
+                    settings = harness.Settings(command, workers, seed, args.slow, args.timeout, bool(wrapper))
                     pool.submit(run_one, unit, settings, reporter)
     reporter.end()
     return 1 if reporter.failed or not reporter.passed else 0

@@ -37,18 +37,7 @@ bool nl_cfile_is_fifo(const char *path)
 
 FILE *nl_cfile_popen(const char *command, const char *mode)
 {
-#ifdef __linux__
-    if ((*mode == 'r' || *mode == 'w') && !mode[1]) {
-        return popen(command, *mode == 'r' ? "re" : "we");
-    }
-    return popen(command, mode);
-#else
-    FILE *f = popen(command, mode);
-    if (f) {
-        fcntl(fileno(f), F_SETFD, FD_CLOEXEC);
-    }
-    return f;
-#endif
+    return popen(command, mode); /* process_posix.c's */
 }
 
 int nl_cfile_pclose(FILE *f)

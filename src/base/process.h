@@ -6,8 +6,8 @@
  * Threads:   nl_process_init before any other thread is started; the others: any.
  * Ownership: the process's own state; each function says what it changes.
  *
- * On POSIX systems process_posix.c also defines system() and popen(), in the place of libc's, and
- * on Windows child_win.c system().  SIGINT is heard while system() waits.
+ * On POSIX systems process_posix.c also defines system(), popen() and pclose(), in the place of
+ * libc's, and on Windows child_win.c system().  SIGINT is heard while system() waits.
  */
 #ifndef NL_PROCESS_H
 #define NL_PROCESS_H

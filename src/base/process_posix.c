@@ -3,7 +3,7 @@
  */
 #include "base/process.h"
 
-#include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -125,7 +125,7 @@ extern char **environ;
 /*
  * system() and popen() of libc start the shell without the handlers of fork, and a limit cannot
  * be set for one child only.  So the shell sets it.  These definitions stand in front of libc's
- * for LuaJIT, for modules in C and for the ffi.
+ * for LuaJIT, for modules in C and for the ffi; in a static program there are no others.
  */
 typedef struct child {
     char *command;
@@ -155,24 +155,132 @@ static void child_end(child c)
     errno = saved;
 }
 
-/*
- * libc's ignores SIGINT until the command has ended, for the whole process.  Here others run
- * beside.
- */
-static int run(char *command)
+static int start_shell(pid_t *pid, char *command, const posix_spawn_file_actions_t *actions)
 {
     char sh[] = "sh", c[] = "-c", *argv[] = {sh, c, command, NULL};
-    pid_t pid;
+    return posix_spawn(pid, SHELL, actions, NULL, argv, environ);
+}
+
+static int wait_for(pid_t pid)
+{
     int status;
-    if (posix_spawn(&pid, SHELL, NULL, NULL, argv, environ) != 0) {
-        return 127 << 8; /* as if the shell had said so */
-    }
     while (waitpid(pid, &status, 0) < 0) {
         if (errno != EINTR) {
             return -1;
         }
     }
     return status;
+}
+
+/*
+ * libc's ignores SIGINT until the command has ended, for the whole process.  Here others run
+ * beside.
+ */
+static int run(char *command)
+{
+    pid_t pid;
+    if (start_shell(&pid, command, NULL) != 0) {
+        return 127 << 8; /* as if the shell had said so */
+    }
+    return wait_for(pid);
+}
+
+/* The children of popen until pclose. */
+typedef struct piped {
+    FILE *f;
+    pid_t pid;
+    struct piped *next;
+} piped;
+
+static piped *all_piped;
+static pthread_mutex_t piped_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Both ends above the standard descriptors, and inherited by no child. */
+static int make_pipe(int fds[2])
+{
+#ifdef __APPLE__ /* a child that another thread starts at this moment inherits them */
+    if (pipe(fds) != 0) {
+        return -1;
+    }
+    fcntl(fds[0], F_SETFD, FD_CLOEXEC);
+    fcntl(fds[1], F_SETFD, FD_CLOEXEC);
+#else
+    if (pipe2(fds, O_CLOEXEC) != 0) {
+        return -1;
+    }
+#endif
+    fds[0] = nl_fd_up(fds[0]);
+    fds[1] = nl_fd_up(fds[1]);
+    if (fds[0] >= 0 && fds[1] >= 0) {
+        return 0;
+    }
+    int err = errno;
+    close(fds[0]);
+    close(fds[1]);
+    errno = err;
+    return -1;
+}
+
+/* Starts the command with fd as its standard input or output. */
+static int start_piped(pid_t *pid, char *command, int fd, int standard)
+{
+    posix_spawn_file_actions_t actions;
+    int err = posix_spawn_file_actions_init(&actions);
+    if (err) {
+        return err;
+    }
+    err = posix_spawn_file_actions_adddup2(&actions, fd, standard);
+    if (!err) {
+        err = start_shell(pid, command, &actions);
+    }
+    posix_spawn_file_actions_destroy(&actions);
+    return err;
+}
+
+static FILE *open_piped(char *command, bool reads)
+{
+    int fds[2];
+    if (make_pipe(fds) != 0) {
+        return NULL;
+    }
+    int ours = fds[!reads], theirs = fds[reads], err = 0;
+    piped *p = (piped *)nl_malloc(sizeof(*p));
+    p->f = fdopen(ours, reads ? "r" : "w");
+    if (!p->f) {
+        err = errno;
+        close(ours);
+    } else {
+        err = start_piped(&p->pid, command, theirs, reads ? STDOUT_FILENO : STDIN_FILENO);
+        if (err) {
+            fclose(p->f);
+        }
+    }
+    close(theirs);
+    if (err) {
+        nl_free(p);
+        errno = err;
+        return NULL;
+    }
+    pthread_mutex_lock(&piped_lock);
+    p->next = all_piped;
+    all_piped = p;
+    pthread_mutex_unlock(&piped_lock);
+    return p->f;
+}
+
+/* Takes the child of the stream off the list; NULL: it has none. */
+static piped *take_piped(const FILE *f)
+{
+    pthread_mutex_lock(&piped_lock);
+    piped **at = &all_piped, *p;
+    while ((p = *at) && p->f != f) {
+        at = &p->next;
+    }
+    if (p) {
+        *at = p->next;
+    }
+    pthread_mutex_unlock(&piped_lock);
+    return p;
 }
 
 /* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name): libc's begin with two '_' */
@@ -190,12 +298,27 @@ __attribute__((visibility("default"))) int system(const char *command)
 
 __attribute__((visibility("default"))) FILE *popen(const char *command, const char *mode)
 {
-    FILE *(*libc_popen)(const char *, const char *);
-    *(void **)&libc_popen = dlsym(RTLD_NEXT, "popen");
+    if ((*mode != 'r' && *mode != 'w') || (mode[1] && strcmp(mode + 1, "e") != 0)) {
+        errno = EINVAL;
+        return NULL;
+    }
     child c = child_begin(command);
-    FILE *f = libc_popen(c.command, mode);
+    FILE *f = open_piped(c.command, *mode == 'r');
     child_end(c);
     return f;
+}
+
+__attribute__((visibility("default"))) int pclose(FILE *f)
+{
+    piped *p = take_piped(f);
+    if (!p) {
+        errno = EINVAL;
+        return -1;
+    }
+    pid_t pid = p->pid;
+    nl_free(p);
+    fclose(f);
+    return wait_for(pid);
 }
 
 /* NOLINTEND(readability-inconsistent-declaration-parameter-name) */

@@ -20,6 +20,7 @@ local echo = [[
 ]]
 
 t.test("life.blocking.sleepers: more C calls that sleep than workers, and the neighbours' sockets and timers go on", function()
+  t.needs_ffi("usleep", "access")
   local sign = t.tmp .. "/wake"
   os.remove(sign)
   local server = t.spawn(echo)

@@ -40,6 +40,7 @@ t.test("life.memory.compute: it does not wait for one that computes", function()
 end)
 
 t.test("life.memory.call: a C function that sleeps for long holds up next to nothing", function()
+  t.needs_ffi("system")
   churn_beside([[local ffi = require "ffi" ffi.cdef "int system(const char *);" timer.sleep(0.1)
     ffi.C.system("while [ ! -e '" .. sign .. "' ]; do sleep 0.02; done")]])
 end)

@@ -31,11 +31,12 @@ class Skip(Exception):
 class Settings:
     """One configuration under which everything runs."""
 
-    def __init__(self, command, workers, chaos=None, slow=1.0, timeout=60.0):
+    def __init__(self, command, workers, chaos=None, slow=1.0, timeout=60.0, emulated=False):
         self.command = command  # the words that start nl-jit
         self.workers = workers
         self.chaos = chaos  # a seed, or None
-        self.slow = slow  # sanitizer builds: how much slower
+        self.slow = slow  # sanitizer builds, emulators: how much slower
+        self.emulated = emulated  # the first words of the command are an emulator's
         self.timeout = timeout * slow
 
     def environment(self, tmp):
@@ -257,8 +258,24 @@ class Helper:
     def scale(self, n):
         return max(1, int(n / self.settings.slow))
 
+    Skip = Skip
+
     def skip(self, reason):
         raise Skip(reason)
+
+    def needs_plain_process(self, why):
+        """why: what a sanitizer or an emulator has of its own."""
+        if self.settings.emulated or self.settings.slow > 1:
+            self.skip(f"{'an emulator' if self.settings.emulated else 'a sanitizer'} has {why} of its own")
+
+    def needs_ffi(self, *names):
+        """Leaves the test out where the ffi does not find these functions of libc: a static program has none."""
+        probe = "for _, name in ipairs(arg) do require('t').needs_ffi(name) end"
+        environment = self.settings.environment(self.tmp)
+        found = subprocess.run([*self.settings.command, self.file("probe.lua", probe), *names], env=environment,
+                               capture_output=True, text=True, timeout=self.settings.timeout)
+        if found.returncode:
+            self.skip(f"the ffi does not find {' or '.join(names)}")
 
     def needs_bundled_luajit(self, why):
         version = subprocess.run([*self.settings.command, "-v"], capture_output=True, text=True, check=True).stdout

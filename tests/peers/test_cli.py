@@ -332,6 +332,7 @@ def test_c_module(h):
     compiler = shutil.which("cc")
     if not compiler or sys.platform != "linux" or len(h.settings.command) > 1:
         h.skip("no C compiler for this platform here")
+    h.needs_ffi("dlopen")
     h.file("tiny.c", "extern void lua_pushinteger(void *, long);\n"
                      "int luaopen_tiny(void *L) { lua_pushinteger(L, 42); return 1; }\n")
     subprocess.run([compiler, "-shared", "-fPIC", "-o", h.tmp / "tiny.so", h.tmp / "tiny.c"], check=True)
@@ -378,8 +379,9 @@ int pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*f)(void *), vo
 def test_fewer_threads(h):
     """cli.workers.fewer: when a thread cannot be started, the program goes on with those there are, and sockets work"""
     compiler = shutil.which("cc") or shutil.which("gcc")
-    if h.settings.slow > 1 or sys.platform != "linux" or not compiler:
+    if h.settings.slow > 1 or h.settings.emulated or sys.platform != "linux" or not compiler:
         h.skip("needs a C compiler, and a build that may be preloaded")
+    h.needs_ffi("pthread_create")  # else nothing can stand in front of it
     shim = h.tmp / "shim.so"
     subprocess.run([compiler, "-shared", "-fPIC", "-x", "c", "-o", str(shim), "-"], input=SHIM, text=True, check=True)
     h.file("echo.lua", """

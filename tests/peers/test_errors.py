@@ -390,6 +390,7 @@ def test_broken_reactor(h):
     """rules.errors.reactor: a script that closes the runtime's own descriptors ends the process, with a message"""
     if not os.path.isdir("/proc/self/fd"):
         h.skip("no /proc")
+    h.needs_ffi("readlink")
     result = h.run("""
         local ffi = require 'ffi'
         ffi.cdef 'int close(int); long readlink(const char *, char *, size_t);'

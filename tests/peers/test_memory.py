@@ -20,8 +20,7 @@ end
 
 def test_slow_readers(h):
     """memory.slow-readers: what was queued for slow readers goes back to the system when they have left"""
-    if h.settings.slow > 1:
-        h.skip("sanitizers have an allocator of their own")
+    h.needs_plain_process("an allocator")
     for size in 3000, 65536, 1000000:
         process = h.start(RSS + f"""
             local _, l = tcp.listen("127.0.0.1", 0)
@@ -54,8 +53,7 @@ def test_slow_readers(h):
 
 def test_messages(h):
     """memory.messages: so does what large messages took"""
-    if h.settings.slow > 1:
-        h.skip("sanitizers have an allocator of their own")
+    h.needs_plain_process("an allocator")
     h.file("receiver.lua", """
         local all = {}
         for i = 1, 2000 do all[i] = select(2, context.recv(0)) end
@@ -80,8 +78,7 @@ def test_messages(h):
 
 def test_backlog(h):
     """memory.backlog: so does what many small messages took that waited for a slow receiver"""
-    if h.settings.slow > 1:
-        h.skip("sanitizers have an allocator of their own")
+    h.needs_plain_process("an allocator")
     h.file("receiver.lua", """
         context.recv(0)
         timer.sleep(1)
@@ -102,8 +99,7 @@ def test_backlog(h):
 
 def test_contexts(h):
     """memory.contexts: so does what many contexts took, when a few of them live on"""
-    if h.settings.slow > 1:
-        h.skip("sanitizers have an allocator of their own")
+    h.needs_plain_process("an allocator")
     h.file("child.lua", "local t = {} for i = 1, 2000 do t[i] = {i} end context.recv(0)")
     process = h.start(RSS + """
         local before, all = rss(), {}
@@ -119,8 +115,7 @@ def test_contexts(h):
 
 def test_exhausted_receiver(h):
     """memory.exhausted.receiver: a context that runs out of memory while it gets a message ends, the process goes on"""
-    if h.settings.slow > 1:
-        h.skip("sanitizers want more address space than that")
+    h.needs_plain_process("an address space")
     h.file("keeps.lua", "local kept = {} context.recv(0, function(_, t) kept[#kept + 1] = t end)")
     h.file("other.lua", "context.recv(0, function(_, n, from, session) context.reply(from, session, n + 1) end)")
     source = """
@@ -141,8 +136,9 @@ def test_exhausted_receiver(h):
 
 def test_error_log(h):
     """life.memory.error: memory of contexts that have ended does not wait for an error that finds no reader on standard error"""
-    if h.settings.slow > 1 or h.workers == 1:
-        h.skip("sanitizers have an allocator of their own; one worker is the one that waits")
+    h.needs_plain_process("an allocator")
+    if h.workers == 1:
+        h.skip("one worker is the one that waits")
     h.file("fails.lua", "timer.cycle(0, function() error(('x'):rep(100)) end)")
     h.file("nothing.lua", "return")
     process = Stuck(h, RSS + """
@@ -156,8 +152,7 @@ def test_error_log(h):
 
 def test_sizes(h):
     """memory.sizes: what strings of one size have taken is there for those of another, and goes back; stats.held tells"""
-    if h.settings.slow > 1:
-        h.skip("sanitizers have an allocator of their own")
+    h.needs_plain_process("an allocator")
     h.run(RSS + """
         local before = rss()
         for _, n in ipairs { 20, 60, 100, 300, 900, 3000 } do

@@ -5,6 +5,7 @@ LIMITED = ("bash", "-c", 'ulimit -S -n 256; exec "$@"', "bash")
 
 def test_children_limit(h):
     """cli.children.limit: children have the descriptor limit that nl-jit was started with; nl-jit itself has the hard one"""
+    h.needs_ffi("fork")
     source = """
         local ffi = require "ffi"
         ffi.cdef "int fork(void); void _exit(int); int waitpid(int, int *, int); int execl(const char *, ...);"
@@ -76,6 +77,7 @@ def test_closed_standard(h):
 
 def test_freed_standard(h):
     """cli.stdio.freed: a connection never gets the number of a standard descriptor that a script has closed"""
+    h.needs_ffi("close")
     for closed in (0, 1, 2):
         listener, port = h.listen()
         h.run(f"""
@@ -93,6 +95,7 @@ def test_freed_standard(h):
 
 def test_spare_later(h):
     """life.blocking.later: a spare worker that could not be started for want of descriptors is started when there are some"""
+    h.needs_ffi("usleep", "lseek")
     h.file("sleeper.lua", """
         local ffi, out = require "ffi", ...
         ffi.cdef "int usleep(unsigned); int read(int, char *, size_t); int lseek(int, int, int);"

@@ -270,9 +270,12 @@ static int read_sleepy(lua_State *L, nl_file *f, int first, int last, int self, 
     return n;
 }
 
+/* Else LuaJIT's own function reads. */
 static bool can_sleep(nl_file *f)
 {
-    return nl_file_kind(f) != NL_CFILE_PLAIN && nl_cfile_reads(f->fp);
+    bool can = nl_file_kind(f) != NL_CFILE_PLAIN && nl_cfile_reads(f->fp);
+    errno = EBADF; /* musl's stdio names no error for a file that is not for reading */
+    return can;
 }
 
 int nl_io_read(lua_State *L)

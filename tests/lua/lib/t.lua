@@ -263,6 +263,15 @@ end
 
 function t.skip(reason) error({ skip = reason }, 0) end
 
+-- Leaves the test out where the ffi does not find these functions of libc: a static program has none, Windows has others.
+function t.needs_ffi(...)
+  local ok, ffi = pcall(require, "ffi")
+  for _, name in ipairs { ... } do
+    if ok then pcall(ffi.cdef, ('void probe_%s(void) __asm__("%s");'):format(name, name)) end
+    if not ok or not pcall(function() return ffi.C["probe_" .. name] end) then t.skip("the ffi finds no " .. name) end
+  end
+end
+
 function t.test(name, f)
   count = count + 1
   say("# run " .. name)
