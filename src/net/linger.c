@@ -122,6 +122,17 @@ static void drain_begin(nl_tcp *s)
     nl_deadlines_add(&draining, s);
 }
 
+/* blocked: the next round waits for room. */
+static bool keep_draining(nl_tcp *s, bool progress, bool blocked)
+{
+    if (!(s->state & DRAINING)) {
+        drain_begin(s);
+    } else if (progress) {
+        nl_deadlines_renew(&draining, s);
+    }
+    return !blocked || nl_reactor_arm_write(nl_tcp_reactor(s), s->fd, s->slot.id) == 0;
+}
+
 /* What remains to be done once output and input have gone as far as they go; false: nothing. */
 static bool proceed(nl_tcp *s, int sent, bool progress)
 {
@@ -129,18 +140,17 @@ static bool proceed(nl_tcp *s, int sent, bool progress)
         return false;
     }
     if (sent != NL_FLUSH_EMPTY) {
-        if (!(s->state & DRAINING)) {
-            drain_begin(s);
-        } else if (progress) {
-            nl_deadlines_renew(&draining, s);
-        }
-        return sent != NL_FLUSH_FULL || nl_reactor_arm_write(nl_tcp_reactor(s), s->fd, s->slot.id) == 0;
+        return keep_draining(s, progress, sent == NL_FLUSH_FULL);
     }
     if (s->state & DEAF) {
         return false;
     }
     if (!(s->state & AWAITING)) {
-        if (nl_sock_shutdown_write(s->fd)) {
+        int err = nl_sock_shutdown_write(s->fd);
+        if (err == NL_AGAIN) { /* a named pipe is still taking it */
+            return keep_draining(s, progress, true);
+        }
+        if (err) {
             return false;
         }
         if (s->state & DRAINING) {

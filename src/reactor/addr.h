@@ -1,8 +1,8 @@
 /*
  * addr.h - addresses of sockets: numeric, Unix domain, and names the system's resolver knows.
  *
- * Purpose:   makes an address from text and text from an address; one implementation per
- *            system (addr_posix.c, names_posix.c).
+ * Purpose:   makes an address from text and text from an address; one implementation for
+ *            all systems (addr.c, names.c).
  * Threads:   no state; any thread may call any of it.  nl_addr_resolve blocks.
  * Ownership: an nl_addr is a plain value of the caller; it holds no memory of others.
  */
@@ -22,7 +22,10 @@ typedef struct nl_addr {
 
 /* Numeric address of the family (4, 6) + port.  -EINVAL when the text is no such address. */
 int nl_addr_ip(nl_addr *out, int family, const char *text, int port);
-/* Unix domain socket path; -ENAMETOOLONG. A leading '@' names a Linux abstract socket. */
+/*
+ * Unix domain socket path; -ENAMETOOLONG.  A leading '@' names a Linux abstract socket.  On Windows
+ * \\.\pipe\NAME is a named pipe, which is used like one.
+ */
 int nl_addr_unix(nl_addr *out, const char *path);
 void nl_addr_set_port(nl_addr *a, int port);
 /* 4, 6, or 1 for a Unix socket; 0 unspecified */

@@ -1,9 +1,9 @@
 /*
  * reactor.h - readiness of sockets, one reactor per worker.
  *
- * Purpose:   the contract of the back ends: epoll.c (Linux), kqueue.c (macOS, the BSDs) and
- *            poll.c (any POSIX system).  tests/unit/test_reactor.c and test_reactor_wait.c test it;
- *            each back end passes.
+ * Purpose:   the contract of the back ends: epoll.c (Linux), kqueue.c (macOS, the BSDs), iocp.c
+ *            (Windows) and poll.c (any POSIX system).  tests/unit/test_reactor*.c test it; each
+ *            back end passes.
  * Threads:   attach, detach, arm_* and wake may be called by any thread; poll by one thread at
  *            a time (it holds the worker's poll lock).
  * Ownership: the caller owns the descriptors.  A reactor names a socket by a tag (its id in the
@@ -51,13 +51,15 @@ int nl_reactor_new(nl_reactor **out);
 void nl_reactor_free(nl_reactor *r);
 
 /*
- * Starts to watch fd, which no reactor watches yet, under tag (not 0).  0 or -errno (EBADF, EMFILE,
+ * Starts to watch fd, which no reactor watches yet, under tag (not 0).  After a detach the same
+ * reactor can watch it again; Windows binds it to its first one.  0 or -errno (EBADF, EMFILE,
  * ENOSPC, ENOMEM).
  */
 int nl_reactor_attach(nl_reactor *r, nl_fd fd, uint64_t tag);
 /*
  * Stops watching; must be called before the descriptor is closed.  An event already harvested
- * may still be seen.  On return no poll keeps the socket open: a close takes effect at once.
+ * may still be seen.  On return no poll keeps the socket open: a close ends the connection,
+ * and frees the port, at once.
  */
 void nl_reactor_detach(nl_reactor *r, nl_fd fd, uint64_t tag);
 /*

@@ -2,8 +2,9 @@
  * sock.h - non-blocking stream sockets.
  *
  * Purpose:   opens, reads, writes and closes sockets; one implementation per system
- *            (sock_posix.c).  Every function returns 0 or a count, or a negated error number
- *            (base.h); NL_AGAIN where the call would block.  No call raises a signal.
+ *            (sock_posix.c, sock_win.c with pipe_win.c).  Every function returns 0 or a count, or a
+ *            negated error number (base.h); NL_AGAIN where the call would block.  No call raises a
+ *            signal.
  * Threads:   no state; any thread, but one socket by one thread at a time and direction.
  * Ownership: the caller owns each descriptor it was given, until nl_sock_close.
  */
@@ -12,7 +13,7 @@
 
 #include "reactor/addr.h"
 
-typedef intptr_t nl_fd; /* a descriptor or a SOCKET */
+typedef intptr_t nl_fd; /* a descriptor, on Windows an nl_winfd (win.h) */
 #define NL_FD_NONE ((nl_fd)-1)
 #define NL_AGAIN (-EAGAIN)
 
@@ -60,8 +61,15 @@ intptr_t nl_sock_write(nl_fd fd, const void *buf, size_t n);
 
 /* On from the start, for listeners' connections too. */
 int nl_sock_nodelay(nl_fd fd, bool on);
+/*
+ * Ends the output.  NL_AGAIN where the system must take what was written first: WRITE will be ready
+ * then.  -EOPNOTSUPP for a named pipe: its close is the end, and loses nothing.
+ */
 int nl_sock_shutdown_write(nl_fd fd);
-/* The close that follows resets the connection, if it is TCP: the peer sees no end in order. */
+/*
+ * The close that follows resets the connection, where there is such a thing (TCP, the server's end
+ * of a named pipe): the peer sees no end in order.
+ */
 void nl_sock_reset(nl_fd fd);
 /*
  * Ends the connection, or the listening, while fd stays open; for another thread than the one that

@@ -15,6 +15,7 @@
 
 #include "base/process.h"
 #include "reactor/posix.h"
+#include "reactor/sockaddr.h"
 
 #define ACCEPT_TRIES 16 /* a filter of system calls may refuse each of them */
 

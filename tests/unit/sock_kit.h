@@ -17,9 +17,15 @@
 #include <unistd.h>
 #endif
 
-/* A test of what only POSIX systems have: elsewhere it says that it is left out. */
+/* The rest of a test is of what only POSIX systems have: elsewhere it says that it is left out. */
 #ifdef _WIN32
 #define POSIX_ONLY(why) cr_skip_test("only on POSIX systems: " why)
+/* A whole test that is. */
+#define LEFT_OUT(suite, name, why)                                                                           \
+    Test(suite, name)                                                                                        \
+    {                                                                                                        \
+        POSIX_ONLY(why);                                                                                     \
+    }
 #else
 #define POSIX_ONLY(why) ((void)0)
 #endif

@@ -1,15 +1,13 @@
 /*
- * addr_posix.c - addr.h on Linux, the BSDs and macOS.
+ * addr.c - addr.h on every system.
  */
 #include "reactor/addr.h"
 
-#include <arpa/inet.h>
-#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "reactor/posix.h"
+#include "reactor/sockaddr.h"
 
 _Static_assert(sizeof(((nl_addr *)0)->u) >= sizeof(struct sockaddr_storage) ||
                    (sizeof(((nl_addr *)0)->u) >= sizeof(struct sockaddr_un) &&

@@ -1,15 +1,14 @@
 /*
- * names_posix.c - the names in addr.h, on Linux, the BSDs and macOS.
+ * names.c - the names in addr.h, on every system.
  */
 #include "reactor/addr.h"
 
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-#include "reactor/posix.h"
+#include "reactor/sockaddr.h"
 
 static bool valid(int family, int port)
 {
@@ -79,35 +78,41 @@ int nl_addr_known(nl_addr *out, int family, const char *host, int port)
 
 /* --- The hosts file --------------------------------------------------------------------------- */
 
+/* The end of a line that is longer is read as a line of its own. */
+#define LINE_SIZE 8192
 #define BLANK " \t\r\n"
 
 /* The first word of f's next line, NULL if it has none; a comment is none.  False: no line. */
-static bool next_line(FILE *f, char **line, size_t *size, char **first, char **rest)
+static bool next_line(FILE *f, char *line, int size, char **first, char **rest)
 {
-    if (!f || getline(line, size, f) <= 0) {
+    if (!f || !fgets(line, size, f)) {
         return false;
     }
-    (*line)[strcspn(*line, "#")] = '\0';
-    *first = strtok_r(*line, BLANK, rest);
+    line[strcspn(line, "#")] = '\0';
+    *first = strtok_r(line, BLANK, rest);
     return true;
 }
 
-static void end_lines(FILE *f, char *line)
+#ifdef _WIN32
+
+/* NULL: there is none.  Windows has no name server asked before it. */
+static FILE *open_hosts_file(void)
 {
-    free(line);
-    if (f) {
-        fclose(f);
-    }
+    char path[MAX_PATH];
+    const char *root = getenv("SystemRoot");
+    int n = snprintf(path, sizeof(path), "%s\\System32\\drivers\\etc\\hosts", root ? root : "");
+    return n < (int)sizeof(path) ? fopen(path, "r") : NULL;
 }
+
+#else
 
 /* False: nsswitch.conf has a name server asked first, or the hosts file not used at all. */
 static bool hosts_file_first(void)
 {
     bool first = true;
-    char *line = NULL, *word, *rest;
-    size_t size = 0;
+    char line[LINE_SIZE], *word, *rest;
     FILE *f = fopen("/etc/nsswitch.conf", "re");
-    while (next_line(f, &line, &size, &word, &rest)) {
+    while (next_line(f, line, sizeof(line), &word, &rest)) {
         if (word && strcmp(word, "hosts:") == 0) {
             do {
                 word = strtok_r(NULL, BLANK, &rest);
@@ -115,20 +120,29 @@ static bool hosts_file_first(void)
             } while (word && !first && !strstr(word, "dns"));
         }
     }
-    end_lines(f, line);
+    if (f) {
+        fclose(f);
+    }
     return first;
 }
+
+/* NULL: there is none, or a name server is asked before it. */
+static FILE *open_hosts_file(void)
+{
+    return hosts_file_first() ? fopen("/etc/hosts", "re") : NULL;
+}
+
+#endif
 
 int nl_addr_hosts_file(nl_addr *out, int max, int family, const char *host, int port)
 {
     int n = 0;
-    char *line = NULL, *text, *name, *rest;
-    size_t size = 0;
+    char line[LINE_SIZE], *text, *name, *rest;
     if (!valid(family, port)) {
         return -EINVAL;
     }
-    FILE *f = hosts_file_first() ? fopen("/etc/hosts", "re") : NULL;
-    while (n < max && next_line(f, &line, &size, &text, &rest)) {
+    FILE *f = open_hosts_file();
+    while (n < max && next_line(f, line, sizeof(line), &text, &rest)) {
         nl_addr a;
         while (text && (name = strtok_r(NULL, BLANK, &rest))) {
             if (strcasecmp(name, host) == 0 && nl_addr_ip(&a, family, text, port) == 0) {
@@ -137,7 +151,9 @@ int nl_addr_hosts_file(nl_addr *out, int max, int family, const char *host, int 
             }
         }
     }
-    end_lines(f, line);
+    if (f) {
+        fclose(f);
+    }
     return n;
 }
 
@@ -146,8 +162,10 @@ int nl_addr_hosts_file(nl_addr *out, int max, int family, const char *host, int 
 static int resolve_error(int rc)
 {
     switch (rc) {
+#ifdef EAI_SYSTEM
     case EAI_SYSTEM:
-        return errno ? nl_neg_errno() : -NL_EHOST;
+        return errno && errno != EAGAIN ? -errno : -NL_EHOST;
+#endif
     case EAI_MEMORY:
         return -ENOMEM;
     default:
@@ -159,8 +177,8 @@ static int resolve_error(int rc)
 int nl_addr_resolve(nl_addr *out, int max, int family, const char *host, int port)
 {
     int n = nl_addr_known(out, family, host, port);
-    if (n) {
-        return n;
+    if (n || host[0] == '\0') { /* Windows takes no name for this machine's */
+        return n ? n : -NL_EHOST;
     }
     struct addrinfo hints = {.ai_family = family == 4 ? AF_INET : AF_INET6, .ai_socktype = SOCK_STREAM},
                     *list;
