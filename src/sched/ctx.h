@@ -70,7 +70,7 @@ typedef struct nl_ctx_ops {
     const char *(*name)(const nl_ctx *c);
 } nl_ctx_ops;
 
-#define NL_CTX_WARM 3
+#define NL_CTX_WARM 2
 
 struct nl_ctx {
     /* The line of producers: look-up and push. */

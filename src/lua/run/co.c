@@ -48,7 +48,7 @@ static inline void warm(nl_lctx *lc, const nl_co *co)
 {
     if (nl_unlikely(lc->warm != co)) {
         lc->warm = co;
-        nl_ctx_warm(&lc->ctx, (const void *[NL_CTX_WARM]){lc->vm.L, co, co->L});
+        nl_ctx_warm(&lc->ctx, (const void *[NL_CTX_WARM]){lc->vm.L, co->L});
     }
 }
 
