@@ -15,7 +15,9 @@
 #include <string.h>
 #ifdef _WIN32
 #include <process.h>
+#define CR_PRINTF __MINGW_PRINTF_FORMAT
 #else
+#define CR_PRINTF printf
 #include <sys/wait.h>
 #include <unistd.h>
 #endif
@@ -48,7 +50,7 @@ enum { CR_FAILED = 1, CR_SKIPPED = 77 };
     }                                                                                                        \
     static void cr_run_##Suite##_##Name(void)
 
-__attribute__((format(printf, 5, 6))) static inline void cr_failed(bool fatal, const char *file, int line,
+__attribute__((format(CR_PRINTF, 5, 6))) static inline void cr_failed(bool fatal, const char *file, int line,
                                                                    const char *what, const char *format, ...)
 {
     va_list args;
