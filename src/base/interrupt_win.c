@@ -1,5 +1,5 @@
 /*
- * interrupt_win.c - see interrupt.h
+ * interrupt_win.c - see interrupt.h and stop.h
  *
  * Windows has no signals that reach one thread.  The one that asks stops the other, calls fn itself
  * and lets the other go on:
@@ -16,20 +16,22 @@
  *
  * It may not do more.  The thread can have been stopped anywhere, so it may hold any lock: that of
  * malloc, of stdio, of the loader.  Between 1 and 4 no lock is taken: the three calls are system
- * calls, and fn takes none by interrupt.h.  fn here is sched.c's on_interrupt, which loads the
- * worker's context and by nl_interrupted stores into its Lua state (lua_sethook).
+ * calls, and fn takes none.  There are two: sched.c's on_interrupt, which loads the worker's
+ * context and by nl_interrupted stores into its Lua state (lua_sethook); and os_win.c's look at
+ * where the thread is.
  *
- * Two threads that stop each other would stop for ever, so only the holder of `asking` stops one.
+ * Two threads that stop each other would stop for ever, so only the holder of `stopping` stops one.
  * A thread that waits for it does not hold it, and may be stopped.
  *
- * A system call that the thread sleeps in is not cut short: it sleeps on, and is stopped, and let
- * go, on its way out of the kernel or in it.
+ * A system call that the thread sleeps in is not cut short: the thread sleeps on, and counts as
+ * stopped where it left for the kernel.
  */
 #include "base/interrupt.h"
 
 #include <windows.h>
 
 #include "base/alloc.h"
+#include "base/stop.h"
 
 struct nl_interruptible {
     HANDLE thread;
@@ -38,13 +40,27 @@ struct nl_interruptible {
     void *arg;
 };
 
-static SRWLOCK asking = SRWLOCK_INIT;
+static SRWLOCK stopping = SRWLOCK_INIT;
+
+bool nl_stop_thread(void *thread, void (*fn)(void *arg, uintptr_t pc), void *arg)
+{
+    CONTEXT where = {.ContextFlags = CONTEXT_CONTROL};
+    AcquireSRWLockExclusive(&stopping);
+    bool stopped = SuspendThread(thread) != (DWORD)-1;
+    if (stopped) {
+        if (GetThreadContext(thread, &where)) {
+            fn(arg, where.Rip);
+        }
+        ResumeThread(thread);
+    }
+    ReleaseSRWLockExclusive(&stopping);
+    return stopped;
+}
 
 nl_interruptible *nl_interruptible_new(void (*fn)(void *arg), void *arg)
 {
     HANDLE self = GetCurrentProcess(), thread;
-    if (!DuplicateHandle(self, GetCurrentThread(), self, &thread, THREAD_SUSPEND_RESUME | THREAD_GET_CONTEXT,
-                         FALSE, 0)) {
+    if (!DuplicateHandle(self, GetCurrentThread(), self, &thread, NL_STOP_ACCESS, FALSE, 0)) {
         return NULL;
     }
     nl_interruptible *t = nl_malloc(sizeof *t);
@@ -58,19 +74,18 @@ void nl_interruptible_free(nl_interruptible *t)
     nl_free(t);
 }
 
+static void call(void *arg, uintptr_t pc)
+{
+    (void)pc;
+    const nl_interruptible *t = arg;
+    t->fn(t->arg);
+}
+
 void nl_interrupt(nl_interruptible *t)
 {
     if (t->id == GetCurrentThreadId()) {
         t->fn(t->arg);
-        return;
+    } else {
+        nl_stop_thread(t->thread, call, t);
     }
-    AcquireSRWLockExclusive(&asking);
-    if (SuspendThread(t->thread) != (DWORD)-1) { /* else it has ended */
-        CONTEXT where = {.ContextFlags = CONTEXT_CONTROL};
-        if (GetThreadContext(t->thread, &where)) {
-            t->fn(t->arg);
-        }
-        ResumeThread(t->thread);
-    }
-    ReleaseSRWLockExclusive(&asking);
 }

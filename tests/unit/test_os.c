@@ -115,7 +115,7 @@ static void count_up(void *arg)
     }
 }
 
-#ifdef __linux__
+#if defined(__linux__) || defined(_WIN32) /* others cannot tell */
 static atomic_int_fast64_t seen_id;
 static atomic_bool may_end;
 static nl_mutex *held;

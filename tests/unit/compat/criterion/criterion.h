@@ -50,8 +50,8 @@ enum { CR_FAILED = 1, CR_SKIPPED = 77 };
     }                                                                                                        \
     static void cr_run_##Suite##_##Name(void)
 
-__attribute__((format(CR_PRINTF, 5, 6))) static inline void cr_failed(bool fatal, const char *file, int line,
-                                                                   const char *what, const char *format, ...)
+__attribute__((format(CR_PRINTF, 5, 6))) static inline void
+cr_failed(bool fatal, const char *file, int line, const char *what, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
