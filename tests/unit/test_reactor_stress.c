@@ -4,8 +4,9 @@
  * a round comes to its end only if no event is lost.
  */
 #include "base/spin.h"
-#include "reactor_kit.h"
 #include "rng.h"
+
+#include "reactor_kit.h"
 
 enum { THREADS = 3, PAIRS = 40, CHUNK = 16 * 1024, LATE_MAX = 64, BATCH = 8 };
 
