@@ -114,12 +114,13 @@ build() {
     [ -z "${TARGET_SYS:-}" ] || vars+=("TARGET_SYS=$TARGET_SYS")
     [ -z "${HOST_CC:-}" ] || vars+=("HOST_CC=$HOST_CC")
     [ -z "${CC:-}" ] || vars+=("CC=$CC")
-    [ -z "${AR:-}" ] || vars+=("TARGET_AR=$AR rcs" TARGET_STRIP=true)
+    [ -z "${AR:-}" ] || vars+=("TARGET_AR=$AR rcs")
+    [ "${TARGET_SYS:-}" = Windows ] || vars+=(TARGET_CFLAGS=-fPIE) # nl-jit is loaded anywhere; not each compiler assumes that
     [ "${TARGET_SYS:-}" != Darwin ] || vars+=(MACOSX_DEPLOYMENT_TARGET=11.0)
     say "building $version for $target"
     # LuaJIT's own Makefile reads CFLAGS and LDFLAGS; those of a sanitizer build are not for it.
-    env -u CFLAGS -u LDFLAGS -u CPPFLAGS -u MAKEFLAGS make -s -C "$src/src" -j"$(nproc)" amalg BUILDMODE=static \
-        XCFLAGS="$xcflags" "${vars[@]}" >"$work/log" 2>&1 || { tail -n 30 "$work/log" >&2; die "the build failed"; }
+    env -u CFLAGS -u LDFLAGS -u CPPFLAGS -u MAKEFLAGS make -s -C "$src/src" -j"$(nproc)" libluajit.a jit/vmdef.lua \
+        BUILDMODE=static LJCORE_O=ljamalg.o XCFLAGS="$xcflags" "${vars[@]}" >"$work/log" 2>&1 || { tail -n 30 "$work/log" >&2; die "the build failed"; }
     cp "$src"/src/libluajit.a "$new/lib/"
     cp "$src"/src/{lua.h,lualib.h,lauxlib.h,luaconf.h,luajit.h} "$new/include/"
     cp "$src"/src/lj_{arch,bc,def,frame,gc,obj,state,str,tab}.h "$new/include/lj/"

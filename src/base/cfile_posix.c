@@ -1,6 +1,6 @@
 /*
- * cfile_posix.c - see cfile.h.  The buffer's inside is glibc's, musl's, or that of the BSDs, which
- * macOS has too.
+ * cfile_posix.c - see cfile.h.  The buffer's inside is glibc's, musl's, OpenBSD's, or that of
+ * the other BSDs and of macOS.
  */
 #include "base/cfile.h"
 
@@ -10,7 +10,7 @@
 #include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#ifdef __linux__
+#if defined(__linux__) || defined(__OpenBSD__)
 #include <stdio_ext.h>
 #endif
 
@@ -185,7 +185,7 @@ const char *nl_cfile_peek(FILE *f, size_t *n)
     return *n ? f->_IO_read_ptr : NULL;
 }
 
-#elif defined(__linux__)
+#elif defined(__linux__) || defined(__OpenBSD__)
 
 const char *__freadptr(FILE *f, size_t *n); /* musl has it, but in no header */
 
@@ -224,21 +224,40 @@ size_t nl_cfile_room(FILE *f)
     return !__flbf(f) && size > 1 && size > used ? size - used : 0;
 }
 
-#else
+#elif defined(__OpenBSD__)
 
 size_t nl_cfile_pending(FILE *f)
 {
-    return f->_bf._base && f->_p > f->_bf._base && f->_w != 0 ? (size_t)(f->_p - f->_bf._base) : 0;
+    return __fpending(f);
 }
 
+/* It tells no more.  Unless a script has asked for something else, terminals are. */
 bool nl_cfile_by_lines(FILE *f)
 {
-    return f->_lbfsize != 0;
+    return isatty(fileno(f)) == 1;
 }
 
 size_t nl_cfile_room(FILE *f)
 {
-    return f->_lbfsize == 0 && f->_w > 0 ? (size_t)f->_w : 0;
+    (void)f;
+    return 0;
+}
+
+#else
+
+size_t nl_cfile_pending(FILE *f)
+{
+    return f->_flags & __SWR && f->_bf._base ? (size_t)(f->_p - f->_bf._base) : 0;
+}
+
+bool nl_cfile_by_lines(FILE *f)
+{
+    return (f->_flags & __SLBF) != 0;
+}
+
+size_t nl_cfile_room(FILE *f)
+{
+    return f->_flags & __SWR && !(f->_flags & (__SLBF | __SNBF)) && f->_w > 0 ? (size_t)f->_w : 0;
 }
 
 #endif

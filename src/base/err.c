@@ -75,7 +75,7 @@
     LIN(64, ENONET, "Machine is not on the network")                                                         \
     LIN(65, ENOPKG, "Package not installed")                                                                 \
     LIN(66, EREMOTE, "Object is remote")                                                                     \
-    ALL(67, ENOLINK, "Link has been severed")                                                                \
+    LIN(67, ENOLINK, "Link has been severed")                                                                \
     LIN(68, EADV, "Advertise error")                                                                         \
     LIN(69, ESRMNT, "Srmount error")                                                                         \
     LIN(70, ECOMM, "Communication error on send")                                                            \

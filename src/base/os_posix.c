@@ -25,7 +25,7 @@
 #ifdef __APPLE__
 #include <sys/random.h>
 #endif
-#ifdef __FreeBSD__
+#if defined(__FreeBSD__) || defined(__OpenBSD__)
 #include <pthread_np.h>
 #endif
 
@@ -298,8 +298,8 @@ static size_t stack_size(void)
 {
     struct rlimit lim;
     size_t n = STACK_MIN;
-    if (getrlimit(RLIMIT_STACK, &lim) == 0 && lim.rlim_cur > n) { /* or RLIM_INFINITY */
-        n = lim.rlim_cur < STACK_MAX ? (size_t)lim.rlim_cur & ~(size_t)0xffff : STACK_MAX;
+    if (getrlimit(RLIMIT_STACK, &lim) == 0 && (uint64_t)lim.rlim_cur > n) { /* or RLIM_INFINITY */
+        n = (uint64_t)lim.rlim_cur < STACK_MAX ? (size_t)lim.rlim_cur & ~(size_t)0xffff : STACK_MAX;
     }
     return (2 * n + STACK_MIN) * STACK_FACTOR;
 }

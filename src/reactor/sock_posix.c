@@ -402,6 +402,7 @@ int64_t nl_sock_unsent(nl_fd fd)
 #elif defined(__linux__)
     return ioctl((int)fd, TIOCOUTQ, &n) == 0 ? n : nl_neg_errno();
 #else
+    (void)n;
     return -EOPNOTSUPP;
 #endif
 }
