@@ -257,6 +257,11 @@ def main():
     if not os.path.exists(command[0]):
         sys.exit(f"run_lua.py: no such program: {command[0]}")
 
+    said = subprocess.run([*command, "-v"], capture_output=True, text=True)
+    if said.returncode:
+        sys.exit(f"run_lua.py: {shlex.join(command)} -v: status {said.returncode}\n{said.stderr}")
+    program = harness.Program(command, said.stdout.splitlines()[0], bool(wrapper))
+
     part, parts = map(int, args.shard.split("/"))
     units = units[part::parts]
     reporter = Reporter(args.tap)
@@ -267,7 +272,7 @@ def main():
                 # A unit that makes sense only with other counts runs once, with its own.
                 own = [n for n in counts if not unit.workers or n in unit.workers] or unit.workers[:1]
                 for workers in own:
-                    settings = harness.Settings(command, workers, seed, args.slow, args.timeout, bool(wrapper))
+                    settings = harness.Settings(program, workers, seed, args.slow, args.timeout)
                     pool.submit(run_one, unit, settings, reporter)
     reporter.end()
     return 1 if reporter.failed or not reporter.passed else 0

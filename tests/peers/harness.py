@@ -28,21 +28,29 @@ class Skip(Exception):
     pass
 
 
+class Program:
+    """The nl-jit that is tested."""
+
+    def __init__(self, command, version, emulated=False):
+        self.command = command  # the words that start it
+        self.version = version  # the first line of what it says to -v
+        self.emulated = emulated  # the first words of the command are an emulator's
+
+
 class Settings:
     """One configuration under which everything runs."""
 
-    def __init__(self, command, workers, chaos=None, slow=1.0, timeout=60.0, emulated=False):
-        self.command = command  # the words that start nl-jit
+    def __init__(self, program, workers, chaos=None, slow=1.0, timeout=60.0):
+        self.command, self.version, self.emulated = program.command, program.version, program.emulated
         self.workers = workers
         self.chaos = chaos  # a seed, or None
         self.slow = slow  # sanitizer builds, emulators: how much slower
-        self.emulated = emulated  # the first words of the command are an emulator's
         self.timeout = timeout * slow
 
     def environment(self, tmp):
         env = {k: v for k, v in os.environ.items() if not k.startswith(("LUA_", "NLJIT_", "NLT_"))}
         env.update(LUA_PATH=f"{TESTS}/lua/lib/?.lua;;", NLT_TMP=str(tmp), NLT_SLOW=str(self.slow),
-                   NLT_WORKERS=str(self.workers))
+                   NLT_WORKERS=str(self.workers), NLT_VERSION=self.version)
         if self.chaos is not None:
             env["NLJIT_CHAOS"] = str(self.chaos)
         return env
@@ -264,9 +272,9 @@ class Helper:
         raise Skip(reason)
 
     def needs_plain_process(self, why):
-        """why: what a sanitizer or an emulator has of its own."""
+        """why: what a sanitizer or an emulator does otherwise."""
         if self.settings.emulated or self.settings.slow > 1:
-            self.skip(f"{'an emulator' if self.settings.emulated else 'a sanitizer'} has {why} of its own")
+            self.skip(f"{'an emulator' if self.settings.emulated else 'a sanitizer'} {why}")
 
     def needs_ffi(self, *names):
         """Leaves the test out where the ffi does not find these functions of libc: a static program has none."""
@@ -278,8 +286,7 @@ class Helper:
             self.skip(f"the ffi does not find {' or '.join(names)}")
 
     def needs_bundled_luajit(self, why):
-        version = subprocess.run([*self.settings.command, "-v"], capture_output=True, text=True, check=True).stdout
-        if "bundled" not in version.splitlines()[0]:
+        if "bundled" not in self.settings.version:
             self.skip(f"needs the bundled LuaJIT: {why}")
 
     def defer(self, f):

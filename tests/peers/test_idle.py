@@ -17,7 +17,7 @@ def test_idle(h):
     """life.idle: a process that waits makes no system call: none of its threads runs"""
     if not os.path.isdir("/proc/self/task"):
         h.skip("no /proc")
-    h.needs_plain_process("threads")
+    h.needs_plain_process("has threads of its own")
     p = h.start("""
         local _, l = tcp.listen('127.0.0.1', 0)
         for i = 1, 20 do timer.sleep(0.01) end

@@ -180,10 +180,12 @@ def test_signal_second(h):
     raise AssertionError(f"it took {times} s")
 
 
+# What a context prepares, and what it then cannot be ended in.
 UNENDING = {
-    "pattern": "local s = ('a'):rep(40000) s:find(('.-'):rep(30) .. 'b')",
-    "replace": "return (('a'):rep(40000):gsub(('.-'):rep(30) .. 'b', ''))",
-    "call": "local ffi = require 'ffi' ffi.cdef 'unsigned sleep(unsigned);' while true do ffi.C.sleep(1000000) end",
+    "pattern": ("local s = ('a'):rep(40000)", "s:find(('.-'):rep(30) .. 'b')"),
+    "replace": ("local s = ('a'):rep(40000)", "return (s:gsub(('.-'):rep(30) .. 'b', ''))"),
+    "call": ("local ffi = require 'ffi' ffi.cdef 'unsigned sleep(unsigned);' local sleep = ffi.C.sleep",
+             "while true do sleep(1000000) end"),
 }
 
 
@@ -209,7 +211,7 @@ def test_unending_sockets(h):
         tcp.write(full, ('x'):rep(20000000))
         timer.sleep(0)
         context.send(context.parent, 'stuck')
-        {UNENDING['pattern']}
+        {' '.join(UNENDING['pattern'])}
         """)
     h.file("echo.lua", """
         local _, l = tcp.listen('127.0.0.1', 0)
@@ -257,7 +259,7 @@ def test_signal_execute(h):
 
 def test_signal_fork(h):
     """life.signal.fork: a signal to a child that a script has forked ends the child, not its parent"""
-    h.needs_plain_process("a way with the signals of a child that was forked beside threads")
+    h.needs_plain_process("keeps the signals of a child that was forked beside threads")
     h.needs_ffi("fork")
     h.run("""
         local ffi = require "ffi"
@@ -320,8 +322,8 @@ def test_unending(h):
         print('destroy', context.errname(select(2, context.destroy(h))))
         """)
     processes = {}
-    for name, source in unending(h):
-        h.file(name + ".lua", f"context.register 'bad' context.send(context.parent, 1) {source}")
+    for name, (preparation, work) in unending(h):
+        h.file(name + ".lua", f"context.register 'bad' {preparation} context.send(context.parent, 1) {work}")
         processes[name] = h.cli("-w", h.workers, "main.lua", name + ".lua")
     for name, process in processes.items():
         result = process.finish(0, stderr=f"{name}.lua.* was told to end and does not")

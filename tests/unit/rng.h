@@ -7,15 +7,18 @@
 
 #include <stdint.h>
 
-/* Sanitizers make everything many times dearer; what they look for shows in fewer rounds, too. */
+/*
+ * Sanitizers and emulators make everything many times dearer; what they look for shows in fewer
+ * rounds, too.
+ */
 #ifndef __has_feature
 #define __has_feature(x) 0
 #endif
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__) || __has_feature(thread_sanitizer) ||      \
-    __has_feature(address_sanitizer)
-#define RNG_ROUNDS(plain, sanitized) (sanitized)
+    __has_feature(address_sanitizer) || defined(NL_TEST_EMULATED)
+#define RNG_ROUNDS(plain, dear) (dear)
 #else
-#define RNG_ROUNDS(plain, sanitized) (plain)
+#define RNG_ROUNDS(plain, dear) (plain)
 #endif
 
 typedef struct rng {

@@ -19,11 +19,7 @@
 #include <time.h>
 #endif
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define SLOW 8
-#else
-#define SLOW 1
-#endif
+#define SLOW RNG_ROUNDS(1, 8)
 #define MS ((int64_t)1000000)
 
 static inline void nap(int64_t ns)

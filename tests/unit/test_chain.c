@@ -8,11 +8,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define SLOW 10
-#else
-#define SLOW 1
-#endif
+#define SLOW RNG_ROUNDS(1, 10)
 
 static nl_buf buf_of(const unsigned char *p, size_t n)
 {

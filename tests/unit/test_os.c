@@ -314,6 +314,10 @@ Test(os, panic_says_what_and_where)
     int status;
     char *text = stderr_of(panic, &status, NULL);
     cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    char *emulator = strstr(text, "qemu: "); /* it has a word of its own for the signal */
+    if (emulator) {
+        *emulator = '\0';
+    }
     cr_assert_eq(strchr(text, '\n'), text + strlen(text) - 1, "one line: %s", text);
     cr_assert(strstr(text, "sums come out right"), "%s", text);
     cr_assert(strstr(text, "two + two == 5"), "%s", text);

@@ -7,11 +7,7 @@
 
 #include <criterion/criterion.h>
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define SLOW 10
-#else
-#define SLOW 1
-#endif
+#define SLOW RNG_ROUNDS(1, 10)
 
 /* No context bears handle 0, so a request is dropped where it would be posted. */
 typedef struct asker {

@@ -81,7 +81,9 @@ Test(trim, memory_that_is_not_wanted_goes_back_after_a_while)
     free_most();
     int64_t wait = nl_trim_when_quiet();
     cr_assert(wait > 0 && wait <= NL_TRIM_QUIET_NS);
+#ifdef __GLIBC__ /* musl's malloc gives each back at once */
     cr_assert_gt(resident(), most - 40 * MIB, "not at once: it may be wanted again");
+#endif
     int64_t start = nl_now_ns();
     while ((wait = nl_trim_when_quiet()) > 0) {
         wait_ns(wait);
