@@ -58,13 +58,17 @@ void nl_thread_join(nl_thread *t);
 int nl_thread_pin(int cpu_index);
 /* Undoes it, around the start of a child, which would be bound as well.  The index, or -1. */
 int nl_thread_unpin(void);
-/* The calling thread, for nl_thread_sleeps. */
-int64_t nl_thread_self(void);
+/*
+ * Where nl_thread_sleeps looks for the calling thread, until nl_thread_unwatch; it may hold a
+ * descriptor.  -1: the system cannot tell.
+ */
+int64_t nl_thread_watch(void);
+void nl_thread_unwatch(int64_t watch);
 /*
  * That thread sleeps in the system at the moment; waiting for a processor does not count.  False
- * where the system cannot tell.
+ * where the system cannot tell, and after the thread's end.
  */
-bool nl_thread_sleeps(int64_t thread);
+bool nl_thread_sleeps(int64_t watch);
 /* Gives up the rest of the time slice. */
 void nl_thread_yield(void);
 /* Bytes left on the calling thread's stack; 0: not known.  A thread's first call is slow. */

@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/cfile.h"
 #include "base/os.h"
+#include "base/process.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -353,22 +354,25 @@ void nl_thread_join(nl_thread *t)
 
 #ifdef __linux__
 
-int64_t nl_thread_self(void)
+int64_t nl_thread_watch(void)
 {
-    return syscall(SYS_gettid);
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/task/%lld/stat", (long long)syscall(SYS_gettid));
+    return nl_fd_up(open(path, O_RDONLY | O_CLOEXEC));
 }
 
-bool nl_thread_sleeps(int64_t thread)
+void nl_thread_unwatch(int64_t watch)
 {
-    /* "1234 (name) S …": the name may have parentheses of its own. */
-    char path[64], text[128];
-    snprintf(path, sizeof path, "/proc/self/task/%lld/stat", (long long)thread);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        return false;
+    if (watch >= 0) {
+        close((int)watch);
     }
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
+}
+
+bool nl_thread_sleeps(int64_t watch)
+{
+    /* "1234 (name) S …": the name may have parentheses of its own.  -1 is no descriptor. */
+    char text[128];
+    ssize_t n = pread((int)watch, text, sizeof text - 1, 0); /* made anew for each read from 0 */
     text[n > 0 ? n : 0] = 0;
     const char *end = strrchr(text, ')');
     return end && end[1] == ' ' && (end[2] == 'S' || end[2] == 'D');
@@ -376,14 +380,19 @@ bool nl_thread_sleeps(int64_t thread)
 
 #else
 
-int64_t nl_thread_self(void)
+int64_t nl_thread_watch(void)
 {
-    return 0;
+    return -1;
 }
 
-bool nl_thread_sleeps(int64_t thread)
+void nl_thread_unwatch(int64_t watch)
 {
-    (void)thread;
+    (void)watch;
+}
+
+bool nl_thread_sleeps(int64_t watch)
+{
+    (void)watch;
     return false;
 }
 

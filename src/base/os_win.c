@@ -253,9 +253,14 @@ void nl_thread_join(nl_thread *t)
     nl_free(t);
 }
 
-int64_t nl_thread_self(void)
+int64_t nl_thread_watch(void)
 {
     return GetCurrentThreadId();
+}
+
+void nl_thread_unwatch(int64_t watch)
+{
+    (void)watch;
 }
 
 /*
@@ -273,13 +278,13 @@ static void look_for_call(void *arg, uintptr_t pc)
     l->in_call = pc >= l->begin && pc < l->end && *(const unsigned char *)pc == RET;
 }
 
-bool nl_thread_sleeps(int64_t thread)
+bool nl_thread_sleeps(int64_t watch)
 {
     MODULEINFO ntdll = {0};
     GetModuleInformation(GetCurrentProcess(), GetModuleHandleW(L"ntdll"), &ntdll, sizeof ntdll);
     call_look l = {.begin = (uintptr_t)ntdll.lpBaseOfDll};
     l.end = l.begin + ntdll.SizeOfImage;
-    HANDLE h = thread == nl_thread_self() ? NULL : OpenThread(NL_STOP_ACCESS, FALSE, (DWORD)thread);
+    HANDLE h = watch == nl_thread_watch() ? NULL : OpenThread(NL_STOP_ACCESS, FALSE, (DWORD)watch);
     if (h) {
         nl_stop_thread(h, look_for_call, &l);
         CloseHandle(h);

@@ -40,6 +40,7 @@ nl_worker *nl_worker_new(int index, int *err)
     nl_timers_init(&w->ctx_timers);
     nl_timers_init(&w->layer_timers);
     w->index = index;
+    w->watch = -1;
     w->global_in = 1;
     w->events = nl_malloc(NL_POLL_EVENTS * sizeof *w->events);
     w->rng = (nl_the_sched.chaos ? nl_the_sched.chaos : 0x9e3779b97f4a7c15u) * (2 * (uint64_t)index + 1) | 1;
@@ -52,6 +53,7 @@ void nl_worker_free(nl_worker *w)
     nl_timers_fini(&w->ctx_timers);
     nl_timers_fini(&w->layer_timers);
     nl_free(w->events);
+    nl_thread_unwatch(w->watch);
     if (w->interruptible) {
         nl_interruptible_free(w->interruptible);
     }
@@ -138,7 +140,7 @@ void nl_worker_main(void *arg)
     nl_mutex_lock(s->start_lock);
     nl_mutex_unlock(s->start_lock);
     nl_self = w;
-    w->thread_id = nl_thread_self();
+    w->watch = nl_thread_watch();
     w->qsbr = nl_calloc_aligned(sizeof *w->qsbr);
     nl_qsbr_register(w->qsbr);
     w->interruptible = nl_interruptible_new(on_interrupt, w);

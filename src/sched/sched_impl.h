@@ -74,7 +74,7 @@ typedef struct nl_worker {
     jmp_buf escape; /* to nl_worker_loop, out of a dispatch: nl_ctx_abandon */
     /* written before `current` first is; NULL: it cannot be interrupted */
     nl_interruptible *interruptible;
-    int64_t thread_id; /* for nl_thread_sleeps */
+    int64_t watch; /* for nl_thread_sleeps */
 } nl_worker;
 
 typedef struct nl_sched {

@@ -37,7 +37,7 @@ static struct {
 
 bool nl_worker_sleeps(const nl_worker *w)
 {
-    return nl_qsbr_is_offline(w->qsbr) || nl_thread_sleeps(w->thread_id);
+    return nl_qsbr_is_offline(w->qsbr) || nl_thread_sleeps(w->watch);
 }
 
 /* On duty, or to attend a worker. */

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #endif
@@ -116,42 +117,80 @@ static void count_up(void *arg)
 }
 
 #if defined(__linux__) || defined(_WIN32) /* others cannot tell */
-static atomic_int_fast64_t seen_id;
+static atomic_int_fast64_t watch_of;
 static atomic_bool may_end;
 static nl_mutex *held;
 
 static void spins_then_waits(void *arg)
 {
     (void)arg;
-    atomic_store(&seen_id, nl_thread_self());
+    atomic_store(&watch_of, nl_thread_watch());
     while (!atomic_load(&may_end)) {
     }
     nl_mutex_lock(held);
     nl_mutex_unlock(held);
 }
 
-Test(os, a_thread_that_waits_for_a_processor_does_not_sleep, .timeout = 60)
+/* Spins until may_end, then waits for held. */
+static int64_t start_watched(nl_thread **t)
 {
+    int64_t watch;
+    atomic_store(&watch_of, 0);
+    atomic_store(&may_end, false);
     held = nl_mutex_new();
     nl_mutex_lock(held);
-    nl_thread *t;
-    cr_assert_eq(nl_thread_start(&t, "(two) words", spins_then_waits, NULL), 0);
-    int64_t id;
-    while (!(id = atomic_load(&seen_id))) {
+    cr_assert_eq(nl_thread_start(t, "(two) words", spins_then_waits, NULL), 0);
+    while (!(watch = atomic_load(&watch_of))) {
         nl_thread_yield();
     }
-    for (int i = 0; i < 100; i++) {
-        cr_assert_not(nl_thread_sleeps(id));
-    }
-    cr_assert_not(nl_thread_sleeps(nl_thread_self()));
+    return watch;
+}
+
+static void await_sleep(int64_t watch)
+{
     atomic_store(&may_end, true);
-    while (!nl_thread_sleeps(id)) {
+    while (!nl_thread_sleeps(watch)) {
         nl_thread_yield();
     }
+}
+
+static void end_watched(nl_thread *t, int64_t watch)
+{
     nl_mutex_unlock(held);
     nl_thread_join(t);
-    cr_assert_not(nl_thread_sleeps(id), "it has ended");
+    cr_assert_not(nl_thread_sleeps(watch), "it has ended");
+    nl_thread_unwatch(watch);
     nl_mutex_free(held);
+}
+
+Test(os, a_thread_that_waits_for_a_processor_does_not_sleep, .timeout = 60)
+{
+    nl_thread *t;
+    int64_t watch = start_watched(&t), mine = nl_thread_watch();
+    for (int i = 0; i < 100; i++) {
+        cr_assert_not(nl_thread_sleeps(watch));
+    }
+    cr_assert_not(nl_thread_sleeps(mine));
+    nl_thread_unwatch(mine);
+    await_sleep(watch);
+    end_watched(t, watch);
+}
+#endif
+
+#ifdef __linux__
+Test(os, a_sleep_is_seen_where_no_file_can_be_opened, .timeout = 60)
+{
+    nl_thread *t;
+    int64_t watch = start_watched(&t);
+    struct rlimit before, none;
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = (struct rlimit){0, before.rlim_max};
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    cr_assert_eq(nl_thread_watch(), -1);
+    cr_assert_not(nl_thread_sleeps(-1));
+    await_sleep(watch);
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+    end_watched(t, watch);
 }
 #endif
 
