@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/alloc.h"
 #include "base/os.h"
+#include "base/spin.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -125,31 +126,84 @@ void nl_log(const char *who, const char *fmt, ...)
 
 /* --- without waiting -------------------------------------------------------------------------- */
 
-/* Of the one thread that writes, or of the caller that is about to start it. */
-static struct {
-    atomic_bool taken;
+#define LATE_MAX 16
+#define LATE_BYTES 512
+
+typedef struct entry {
     char who[WHO_MAX];
-    char text[512];
-} late;
+    char text[LATE_BYTES];
+} entry;
+
+static struct {
+    nl_spin lock;
+    bool writing; /* some thread is to look at the queue again */
+    unsigned first, count;
+    entry queue[LATE_MAX];
+} late = {.lock = NL_SPIN_INIT};
+
+/* True: the calling thread is the writer from now on. */
+static bool become_writer(void)
+{
+    nl_spin_lock(&late.lock);
+    bool mine = !late.writing;
+    late.writing = true;
+    nl_spin_unlock(&late.lock);
+    return mine;
+}
+
+static void push_late(const entry *e)
+{
+    nl_spin_lock(&late.lock);
+    if (late.count < LATE_MAX) {
+        late.queue[(late.first + late.count++) % LATE_MAX] = *e;
+    }
+    nl_spin_unlock(&late.lock);
+}
+
+/* By the writer.  False: nothing is left, and it is the writer no more. */
+static bool pop_late(entry *e)
+{
+    nl_spin_lock(&late.lock);
+    late.writing = late.count > 0;
+    if (late.writing) {
+        *e = late.queue[late.first];
+        late.first = (late.first + 1) % LATE_MAX;
+        late.count--;
+    }
+    bool found = late.writing;
+    nl_spin_unlock(&late.lock);
+    return found;
+}
 
 static void write_late(void *arg)
 {
     (void)arg;
-    nl_log_text(late.who, late.text, strlen(late.text));
-    atomic_store(&late.taken, false);
+    entry e;
+    while (pop_late(&e)) {
+        nl_log_text(e.who, e.text, strlen(e.text));
+    }
 }
 
 void nl_log_async(const char *who, const char *fmt, ...)
 {
-    if (atomic_exchange(&late.taken, true)) {
-        return;
-    }
+    entry e;
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(late.text, sizeof late.text, fmt, ap);
+    vsnprintf(e.text, sizeof e.text, fmt, ap);
     va_end(ap);
-    snprintf(late.who, sizeof late.who, "%s", who ? who : NO_WHO);
-    if (nl_thread_start(NULL, "nl-log", write_late, NULL)) {
-        atomic_store(&late.taken, false);
+    snprintf(e.who, sizeof e.who, "%s", who ? who : NO_WHO);
+    push_late(&e);
+    if (become_writer() && nl_thread_start(NULL, "nl-log", write_late, NULL)) {
+        nl_spin_lock(&late.lock);
+        late.writing = false; /* the next entry tries again, or nl_log_finish writes it */
+        nl_spin_unlock(&late.lock);
     }
+}
+
+void nl_log_finish(void)
+{
+    while (!become_writer()) {
+        nl_thread_yield();
+    }
+    write_late(NULL);
 }

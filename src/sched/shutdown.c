@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "base/signals.h"
 #include "sched/sched_impl.h"
 
@@ -45,6 +46,7 @@ static void flush_output(void *arg)
     abandon_io();
     fflush(stdout); /* the first: a stuck file is no reason to lose it */
     fflush(NULL);
+    nl_log_finish();
     nl_mutex_lock(last_flush.lock);
     last_flush.over = true;
     nl_cond_signal(last_flush.ended);
@@ -149,6 +151,9 @@ static struct {
 static _Noreturn void run_program(void)
 {
     int status = program.fn(program.arg);
+    if (nl_shutdown_begun()) { /* so the watchdog ends it, if nobody reads standard error */
+        nl_log_finish();
+    }
     if (nl_shutdown_signal()) {
         fflush(NULL);
         nl_end_by_signal(nl_shutdown_signal());

@@ -19,8 +19,10 @@ static int reactor_failed(nl_worker *from, int err)
 {
     nl_sched *s = &nl_the_sched;
     if (!atomic_exchange(&s->broken, true)) {
-        nl_shutdown_request(1); /* before the log, which may find no reader */
-        nl_log(NULL, "the reactor of worker %d fails: %s; the process ends", from->index, nl_err_text(err));
+        /* The log may find no reader.  It comes first: the end does not wait for this worker. */
+        nl_log_async(NULL, "the reactor of worker %d fails: %s; the process ends", from->index,
+                     nl_err_text(err));
+        nl_shutdown_request(1);
     }
     nl_thread_yield(); /* until it has ended this worker cannot sleep */
     return 0;

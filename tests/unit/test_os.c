@@ -425,6 +425,42 @@ Test(log, form_of_a_line)
 enum { LOGGERS = 4, LINES = 60 };
 
 /* Lines of many lengths, longer than a pipe holds among them, each made of one letter. */
+/* Nobody reads standard error while three entries are made. */
+static void log_late(void)
+{
+    char junk[4096] = {0};
+    int p[2], out = dup(2);
+    size_t stuffed = 0;
+    if (pipe(p) || fcntl(p[1], F_SETFL, O_NONBLOCK) || dup2(p[1], 2) < 0) {
+        _exit(1);
+    }
+    for (ssize_t n; (n = write(2, junk, sizeof junk)) > 0;) {
+        stuffed += (size_t)n;
+    }
+    fcntl(2, F_SETFL, 0);
+    nl_log_async("a", "first");
+    nl_log_async("b", "second %d", 2);
+    nl_log_async(NULL, "third");
+    while (stuffed) {
+        stuffed -= (size_t)read(p[0], junk, stuffed < sizeof junk ? stuffed : sizeof junk);
+    }
+    nl_log_finish();
+    ssize_t n = read(p[0], junk, sizeof junk);
+    if (write(out, junk, (size_t)n) != n) {
+        _exit(1);
+    }
+}
+
+Test(log, what_must_not_wait_is_written_late, .timeout = 60)
+{
+    int status;
+    char *text = stderr_of(log_late, &status, NULL);
+    cr_assert_eq(status, 0);
+    char *a = strstr(text, " [a] first\n"), *b = strstr(text, " [b] second 2\n"),
+         *c = strstr(text, " [nl-jit] third\n");
+    cr_assert(a && b && c && a < b && b < c, "%s", text);
+}
+
 static void log_letters(void *arg)
 {
     static const size_t length[] = {10, 900, 5000, 100000};
