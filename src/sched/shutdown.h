@@ -32,7 +32,7 @@
  * The same where nobody has asked: the process ends because only contexts are left that were given
  * up.
  */
-#define NL_SHUTDOWN_UNASKED_FLUSH_NS ((int64_t)1500000000)
+#define NL_SHUTDOWN_UNASKED_FLUSH_NS ((int64_t)3000000000)
 
 /*
  * By main, in the program only (unit tests go on after a run): runs fn(arg) on a thread of its own,

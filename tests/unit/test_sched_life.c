@@ -4,6 +4,11 @@
 #include "sched_kit.h"
 
 #include <time.h>
+#ifndef _WIN32
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
 
 /* --- life ------------------------------------------------------------------------------------- */
 
@@ -312,6 +317,55 @@ Test(sched, spare_workers_step_in_for_those_that_sleep, .timeout = 120)
     }
 }
 
+/* --- the last context ends on a spare worker -------------------------------------------------- */
+
+static atomic_bool spare_has_it;
+
+/*
+ * Ends when its worker has been sent off duty, and worker 0 sleeps for ever: the monitor, which
+ * wakes it again and again, begins anew and finds nothing to do.
+ */
+static void last_begin(actor *a)
+{
+    nl_worker *mine = nl_self, *other = nl_the_sched.worker[0];
+    cr_assert_neq(mine, other);
+    atomic_store(&spare_has_it, true);
+    while (!atomic_load(&mine->off_duty)) {
+        nap();
+    }
+    nl_monitor_stop();
+    while (atomic_load(&freed) == 0 || !nl_idle_is_parked(&nl_the_sched.idle, 0) ||
+           !nl_qsbr_is_offline(other->qsbr) || (other->watch >= 0 && !nl_thread_sleeps(other->watch))) {
+        nl_ctx_checkpoint();
+        nap();
+    }
+    nl_monitor_start();
+    nl_ctx_end(&a->ctx, NULL); /* in this dispatch */
+}
+
+static void last_but_one_begin(actor *a)
+{
+    actor_start(actor_new(last_begin, NULL));
+    while (!atomic_load(&spare_has_it)) {
+        nap();
+    }
+    a->stay = false;
+}
+
+static void boot_last(void)
+{
+    atomic_store(&spare_has_it, false);
+    actor_start(actor_new(last_but_one_begin, NULL));
+}
+
+Test(sched, a_spare_worker_off_duty_ends_the_process, .timeout = 60)
+{
+    for (int i = 0; i < 3; i++) {
+        run(1, 0, boot_last);
+        cr_assert_eq(atomic_load(&freed), 2);
+    }
+}
+
 /* --- memory in limbo -------------------------------------------------------------------------- */
 
 static bool hog_sleeps;
@@ -437,3 +491,78 @@ Test(sched, homes_are_spread_evenly)
         cr_assert_eq(atomic_load(&freed), HOMES);
     }
 }
+
+/* --- the end without those that were given up ------------------------------------------------- */
+
+#ifndef _WIN32
+
+static int given_up_at;
+
+static void note_given_up(nl_ctx *c, const nl_reason *reason)
+{
+    (void)c;
+    (void)reason;
+    int64_t now = nl_now_ns();
+    cr_assert_eq(write(given_up_at, &now, sizeof now), sizeof now);
+}
+
+static void unending_begin(actor *a)
+{
+    nl_ctx_kill(a->ctx.slot.id, NULL);
+    for (;;) {
+        nap();
+    }
+}
+
+static int only_unending(void *arg)
+{
+    (void)arg;
+    static nl_ctx_ops ops;
+    ops = a_ops;
+    ops.given_up = note_given_up;
+    nl_sched_config cfg = {.workers = 2};
+    cr_assert_eq(nl_sched_init(&cfg), 0);
+    actor *a = actor_new(unending_begin, NULL);
+    a->ctx.ops = &ops;
+    actor_start(a);
+    nl_sched_run();
+    return 1; /* it cannot come to this */
+}
+
+/* Has something to write, and nobody reads. */
+static _Noreturn void unending_process(void)
+{
+    int p[2];
+    char junk[4096] = {0};
+    cr_assert_eq(pipe(p), 0);
+    cr_assert_eq(fcntl(p[1], F_SETFL, O_NONBLOCK), 0);
+    while (write(p[1], junk, sizeof junk) > 0) {
+    }
+    cr_assert_eq(fcntl(p[1], F_SETFL, 0), 0);
+    cr_assert_eq(dup2(p[1], STDOUT_FILENO), STDOUT_FILENO);
+    setvbuf(stdout, NULL, _IOFBF, BUFSIZ);
+    fputs("last words", stdout);
+    nl_shutdown_guard(only_unending, NULL);
+}
+
+Test(sched, output_has_more_time_where_nobody_has_asked, .timeout = 60)
+{
+    int p[2], status;
+    cr_assert_eq(pipe(p), 0);
+    given_up_at = p[1];
+    fflush(NULL); /* not twice, by the child too */
+    pid_t child = fork();
+    cr_assert_geq(child, 0);
+    if (child == 0) {
+        unending_process();
+    }
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    int64_t now = nl_now_ns(), then;
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    cr_assert_eq(read(p[0], &then, sizeof then), sizeof then);
+    cr_assert_geq(now - then, NL_SHUTDOWN_GRACE_NS + NL_SHUTDOWN_UNASKED_FLUSH_NS);
+    close(p[0]);
+    close(p[1]);
+}
+
+#endif
