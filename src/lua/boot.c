@@ -62,10 +62,11 @@ static int add_chunk(lua_State *L, nl_chunk *c, int err)
     if (err) {
         return err;
     }
-    lua_createtable(L, 1, 0);
     err = nl_libs_load_chunk(c, L) ? -NL_ESYNTAX : 0;
     nl_chunk_release(c);
     if (!err) {
+        lua_createtable(L, 1, 0);
+        lua_insert(L, -2);
         lua_rawseti(L, -2, 1);
         lua_rawseti(L, -2, (int)lua_objlen(L, -2) + 1);
     }

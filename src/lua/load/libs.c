@@ -328,8 +328,14 @@ void nl_libs_open_base(lua_State *L)
     lua_pop(L, 1);
 }
 
+static int prepare_needed(lua_State *L)
+{
+    nl_libs_prepare(L, lua_touserdata(L, 1));
+    return 0;
+}
+
 int nl_libs_load_chunk(nl_chunk *c, lua_State *L)
 {
-    nl_libs_prepare(L, nl_chunk_libs(c));
-    return nl_chunk_push(c, L);
+    int err = lua_cpcall(L, prepare_needed, (void *)nl_chunk_libs(c));
+    return err ? err : nl_chunk_push(c, L);
 }

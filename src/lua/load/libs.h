@@ -39,7 +39,7 @@ void nl_libs_register(const nl_module *table);
 
 /*
  * Pushes the chunk's function on L, of any state, and opens the libraries it may need.  0, or an
- * error of lua_load with its message.
+ * error of lua_load with its message: it raises none, so that no caller loses its reference.
  */
 int nl_libs_load_chunk(nl_chunk *c, lua_State *L);
 /* Makes open what is not open yet, stubs what is neither.  May raise, for memory, as the next. */
