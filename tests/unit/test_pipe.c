@@ -1,5 +1,5 @@
 /* Named pipes, which stand for Unix sockets on Windows. */
-#include "sock_kit.h"
+#include "reactor_kit.h"
 
 #include <stdio.h>
 
@@ -182,4 +182,170 @@ Test(pipe, cut, .timeout = 60)
     nl_sock_close(s);
     nl_sock_close(c);
     nl_sock_close(l);
+}
+
+/* --- In a reactor ----------------------------------------------------------------------------- */
+
+static void pipe_pair(nl_fd *c, nl_fd *s)
+{
+    nl_addr a = pipe_addr();
+    nl_fd l = listener(&a);
+    *c = connected(&a);
+    *s = accepted(l);
+    nl_sock_close(l);
+}
+
+RTest(pipe_listener)
+{
+    nl_addr a = pipe_addr();
+    nl_fd l = listener(&a), c[3], s;
+    cr_assert_eq(nl_reactor_attach(r, l, 9), 0);
+    for (int round = 0; round < 20; round++) {
+        for (int i = 0; i < 3; i++) {
+            c[i] = connected(&a);
+        }
+        for (int taken = 0; taken < 3;) {
+            expect(9, NL_EV_READ);
+            while (nl_sock_accept(&s, l, NULL) == 0) {
+                taken++;
+                nl_sock_close(s);
+            }
+            cr_assert_eq(nl_reactor_arm_read(r, l, 9), 0);
+        }
+        for (int i = 0; i < 3; i++) {
+            nl_sock_close(c[i]);
+        }
+    }
+    gone(l, 9);
+}
+
+RTest(pipe_accepted_is_watched_by_its_own_tag)
+{
+    nl_addr a = pipe_addr();
+    nl_fd l = listener(&a);
+    cr_assert_eq(nl_reactor_attach(r, l, 9), 0);
+    nl_fd c = connected(&a), s = accepted(l); /* before the listener's event is harvested */
+    cr_assert_eq(nl_reactor_attach(r, s, 5), 0);
+    put(c, "x");
+    for (bool read = false; !read;) {
+        nl_event ev;
+        cr_assert_eq(nl_reactor_poll(r, &ev, 1, -1), 1);
+        cr_assert(ev.tag == 5 || ev.tag == 9);
+        if (ev.tag == 5) {
+            read = drain(s) == 1;
+            cr_assert_eq(nl_reactor_arm_read(r, s, 5), 0);
+        }
+    }
+    gone(l, 9);
+    done(s, 5, c);
+}
+
+RTest(pipe_read_edges)
+{
+    nl_fd c, s;
+    pipe_pair(&c, &s);
+    put(c, "early");
+    cr_assert_eq(nl_reactor_attach(r, s, 5), 0);
+    expect(5, NL_EV_READ);
+    settle(0);
+    cr_assert_eq(drain(s), 5);
+    for (int i = 0; i < 50; i++) {
+        if (i % 2) {
+            put(c, "before");
+        }
+        cr_assert_eq(nl_reactor_arm_read(r, s, 5), 0);
+        if (i % 2 == 0) {
+            put(c, "behind");
+        }
+        expect(5, NL_EV_READ);
+        cr_assert_eq(drain(s), 6);
+    }
+    cr_assert_eq(nl_reactor_arm_read(r, s, 5), 0);
+    settle(5);
+    put(c, "last");
+    nl_sock_close(c);
+    expect(5, NL_EV_READ);
+    cr_assert_eq(drain(s), -1);
+    cr_assert_eq(nl_reactor_arm_read(r, s, 5), 0);
+    expect(5, NL_EV_READ | NL_EV_HUP);
+    gone(s, 5);
+}
+
+RTest(pipe_room)
+{
+    static char block[50000];
+    nl_fd c, s;
+    uint64_t sent = 0, got = 0;
+    intptr_t n;
+    pipe_pair(&c, &s);
+    cr_assert_eq(nl_reactor_attach(r, c, 5), 0);
+    for (int round = 0; round < 20; round++) {
+        while ((n = nl_sock_write(c, block, sizeof(block))) > 0) {
+            sent += (uint64_t)n;
+        }
+        cr_assert_eq(n, NL_AGAIN);
+        cr_assert_eq(nl_reactor_arm_write(r, c, 5), 0);
+        settle(5); /* nobody has read */
+        while (got < sent) {
+            n = nl_sock_read(s, block, sizeof(block));
+            cr_assert(n > 0 || n == NL_AGAIN);
+            got += n > 0 ? (uint64_t)n : 0;
+        }
+        expect(5, NL_EV_WRITE);
+    }
+    done(c, 5, s);
+}
+
+RTest(pipe_room_that_is_there)
+{
+    nl_fd c, s;
+    pipe_pair(&c, &s);
+    cr_assert_eq(nl_reactor_attach(r, c, 5), 0);
+    cr_assert_eq(nl_reactor_arm_write(r, c, 5), 0);
+    expect(5, NL_EV_WRITE);
+    settle(5);
+    done(c, 5, s);
+}
+
+RTest(pipe_closed_while_it_writes)
+{
+    static char block[50000];
+    for (int reset = 0; reset <= 1; reset++) {
+        nl_fd c, s;
+        uint64_t sent = 0, got = 0;
+        intptr_t n;
+        pipe_pair(&c, &s);
+        cr_assert_eq(nl_reactor_attach(r, s, 5), 0);
+        while ((n = nl_sock_write(s, block, sizeof(block))) > 0) {
+            sent += (uint64_t)n;
+        }
+        cr_assert_eq(nl_sock_shutdown_write(s), NL_AGAIN, "a write is under way");
+        nl_reactor_detach(r, s, 5);
+        if (reset) {
+            nl_sock_reset(s);
+        }
+        nl_sock_close(s);
+        while ((n = nl_sock_read(c, block, sizeof(block))) > 0 || n == NL_AGAIN) {
+            got += n > 0 ? (uint64_t)n : 0;
+            settle(5); /* the packet of the write closes the pipe */
+        }
+        cr_assert_eq(n, reset ? -ECONNRESET : 0);
+        cr_assert(reset ? got < sent : got == sent, "%llu of %llu", (unsigned long long)got,
+                  (unsigned long long)sent);
+        nl_sock_close(c);
+    }
+}
+
+RTest(pipe_detached_is_silent_and_can_come_back)
+{
+    nl_fd c, s;
+    pipe_pair(&c, &s);
+    cr_assert_eq(nl_reactor_attach(r, s, 5), 0);
+    nl_reactor_detach(r, s, 5);
+    put(c, "unheard");
+    settle(5);
+    cr_assert_eq(nl_reactor_attach(r, s, 6), 0);
+    expect(6, NL_EV_READ);
+    cr_assert_eq(drain(s), 7);
+    done(s, 6, c);
 }
