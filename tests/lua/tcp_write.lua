@@ -51,6 +51,29 @@ t.test("tcp.write.empty: an empty write succeeds in every form and sends nothing
   t.eq(t.read_all(b, 1), "x")
 end)
 
+t.test("tcp.write.finalizer: a socket that a finalizer closes while a number is made a string is a closed one", function()
+  for _, name in ipairs { "socket", "fd" } do
+    local a, b = t.pair()
+    local target = name == "fd" and tcp.fd(a) or a
+    local closed = false
+    collectgarbage()
+    local p = newproxy(true)
+    getmetatable(p).__gc = function()
+      tcp.close(a)
+      closed = true
+    end
+    p = nil
+    local i, ok, err = 0.5, nil, nil
+    repeat -- only the strings take memory here
+      i = i + 1
+      ok, err = tcp.write(target, i)
+    until closed
+    t.eq(ok, false)
+    t.eq(err, errno.ETCPSCLOSED)
+    b:close()
+  end
+end)
+
 t.test("tcp.write.released: a released buffer is an empty one", function()
   local a, b = t.pair()
   local gone = buffer.new "gone"

@@ -156,12 +156,24 @@ void nl_ltcp_forget_fd_writes(nl_lctx *lc)
 /* --- the call --------------------------------------------------------------------------------- */
 
 typedef struct target {
-    nl_lsock *so; /* NULL: fd */
+    nl_lsock *so; /* NULL: fd, until find_own */
     uint64_t fd;
     const char *p;
     size_t n;
     nl_buf *buf;
 } target;
+
+/*
+ * The context's own socket behind an fd: those who wait for its writes stand in one list, in the
+ * order written.  Nothing keeps its object, so no collector may run before it is used.
+ */
+static void find_own(const nl_lctx *lc, target *t)
+{
+    nl_tcp *s = t->so ? NULL : nl_tcp_own(t->fd, lc->ctx.slot.id, &nl_lsock_ops);
+    if (s) {
+        t->so = nl_tcp_user(s);
+    }
+}
 
 static int send_to(nl_lctx *lc, const target *t, nl_wreq *req)
 {
@@ -169,16 +181,6 @@ static int send_to(nl_lctx *lc, const target *t, nl_wreq *req)
         return t->so->tcp ? nl_tcp_write(t->so->tcp, t->p, t->n, t->buf, req) : -NL_ETCPSCLOSED;
     }
     return nl_tcp_write_shared(t->fd, lc->ctx.slot.id, t->p, t->n, t->buf, req);
-}
-
-/*
- * The context's own socket behind an fd: those who wait for its writes stand in one list, in the
- * order written.
- */
-static nl_lsock *own_socket(const nl_lctx *lc, uint64_t fd)
-{
-    nl_tcp *s = nl_tcp_own(fd, lc->ctx.slot.id, &nl_lsock_ops);
-    return s ? nl_tcp_user(s) : NULL;
 }
 
 static uint64_t check_fd(lua_State *L, int arg)
@@ -209,8 +211,9 @@ static void tell_refused(nl_lctx *lc, const target *t, nl_lwrite *op, int err)
  * Sends with somebody to be told: a coroutine, or a callback, which is told of a refusal too. 0 and
  * *out, whose w is still to be set, or -errno.
  */
-static int send_and_tell(nl_lctx *lc, const target *t, bool callback, nl_lwrite **out)
+static int send_and_tell(nl_lctx *lc, target *t, bool callback, nl_lwrite **out)
 {
+    find_own(lc, t);
     if (lc->objects.closed) {
         return -NL_ETCPSCLOSED;
     }
@@ -263,12 +266,11 @@ int nl_ltcp_write(lua_State *L)
     target t = {.so = nl_lsock_test(L, lc, 1)};
     if (nl_likely(t.so && t.so->tcp && !t.so->listener && nl_lua_gettop(L) == 2)) {
         t.p = nl_check_bytes(L, 2, &t.n, &t.buf);
-        return write_result(L, nl_tcp_write(t.so->tcp, t.p, t.n, t.buf, NULL));
+        return write_result(L, send_to(lc, &t, NULL)); /* a finalizer may have closed it */
     }
     if (nl_unlikely(!t.so || t.so->listener)) {
         if (nl_lua_type(L, 1) == LUA_TNUMBER) {
             t.fd = check_fd(L, 1);
-            t.so = own_socket(lc, t.fd);
         } else {
             nl_lsock_check_kind(L, 1, false); /* raises */
         }
@@ -299,5 +301,6 @@ int nl_ltcp_write(lua_State *L)
         await(L, lc, op, nl_block_wait(L, NL_WAIT_WRITE));
         return nl_park(L);
     }
+    find_own(lc, &t);
     return write_result(L, send_to(lc, &t, NULL));
 }
