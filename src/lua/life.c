@@ -16,7 +16,7 @@
 #include "lua/load/paths.h"
 #include "lua/msg/bufobj.h"
 #include "lua/msg/inbox.h"
-#include "lua/run/interrupt.h"
+#include "lua/run/leave.h"
 #include "lua/vm/chunk.h"
 #include "lua/vm/jit.h"
 #include "net/tcp.h"

@@ -279,7 +279,7 @@ void nl_linger_hurry(void)
 }
 
 /* Whatever the descriptor's end is, it is a reset if output is left. */
-static void abandon(nl_slot_obj *slot, void *arg)
+static void reset_unsent(nl_slot_obj *slot, void *arg)
 {
     nl_tcp *s = nl_container_of(slot, nl_tcp, slot);
     (void)arg;
@@ -291,9 +291,9 @@ static void abandon(nl_slot_obj *slot, void *arg)
     nl_spin_unlock(&s->out.lock);
 }
 
-void nl_linger_abandon(void)
+void nl_linger_reset_unsent(void)
 {
-    nl_slots_each(nl_tcp_table, abandon, NULL);
+    nl_slots_each(nl_tcp_table, reset_unsent, NULL);
 }
 
 static void cut_owned(nl_slot_obj *slot, void *owner)

@@ -209,7 +209,7 @@ int nl_tcp_init(void)
         .flush = flush,
         .holding = nl_linger_holding,
         .hurry = nl_linger_hurry,
-        .abandon = nl_linger_abandon,
+        .reset_unsent = nl_linger_reset_unsent,
     });
     return 0;
 }

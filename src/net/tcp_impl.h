@@ -209,7 +209,7 @@ static inline bool nl_linger_freed(int err)
 int nl_linger_holding(void);
 void nl_linger_hurry(void);
 /* The process ends now, with whatever is still under way. */
-void nl_linger_abandon(void);
+void nl_linger_reset_unsent(void);
 
 /* deadlines.c */
 /*

@@ -42,7 +42,7 @@ typedef struct nl_sched_hooks {
     /* The process was asked to end (shutdown.h): what lingers has 1 s from now. */
     void (*hurry)(void);
     /* The process ends now, while sockets still send: last chance to tell the peers. Any thread. */
-    void (*abandon)(void);
+    void (*reset_unsent)(void);
 } nl_sched_hooks;
 
 /* 0 or -errno. */

@@ -29,12 +29,12 @@ static struct {
 } last_flush;
 
 /* Not after the layers above are gone, which follows nl_shutdown_settle. */
-static void abandon_io(void)
+static void reset_unsent(void)
 {
     nl_mutex_lock(end.lock);
-    if (!end.settled && nl_the_sched.hooks.abandon) {
+    if (!end.settled && nl_the_sched.hooks.reset_unsent) {
         nl_qsbr_enter();
-        nl_the_sched.hooks.abandon();
+        nl_the_sched.hooks.reset_unsent();
         nl_qsbr_leave();
     }
     nl_mutex_unlock(end.lock);
@@ -43,7 +43,7 @@ static void abandon_io(void)
 static void flush_output(void *arg)
 {
     (void)arg;
-    abandon_io();
+    reset_unsent();
     fflush(stdout); /* the first: a stuck file is no reason to lose it */
     fflush(NULL);
     nl_log_finish();
@@ -135,7 +135,7 @@ static _Noreturn void watch(void)
         }
         int sig = nl_signals_wait(left);
         if (sig && signals++ > 0) {
-            abandon_io();
+            reset_unsent();
             nl_end_by_signal(sig);
         } else if (sig) {
             request(128 + sig, sig);

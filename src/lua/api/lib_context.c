@@ -9,7 +9,7 @@
 #include "base/os.h"
 #include "lua/api/io_file.h"
 #include "lua/api/modules.h"
-#include "lua/run/interrupt.h"
+#include "lua/run/leave.h"
 #include "sched/names.h"
 
 /* --- create, destroy, run --------------------------------------------------------------------- */

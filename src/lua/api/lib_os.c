@@ -3,7 +3,7 @@
 
 #include "lua/api/io_file.h"
 #include "lua/api/modules.h"
-#include "lua/run/interrupt.h"
+#include "lua/run/leave.h"
 #include "sched/shutdown.h"
 
 static int os_exit(lua_State *L)

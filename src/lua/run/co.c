@@ -6,7 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
-#include "lua/run/interrupt.h"
+#include "lua/run/leave.h"
 #include "lua/vm/jit.h"
 #include "sched/shutdown.h"
 

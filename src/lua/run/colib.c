@@ -9,7 +9,7 @@
 
 #include "base/alloc.h"
 #include "lua/run/co.h"
-#include "lua/run/interrupt.h"
+#include "lua/run/leave.h"
 
 #define DEAD "cannot resume dead coroutine"
 #define NOT_SUSPENDED "cannot resume non-suspended coroutine"

@@ -1,5 +1,5 @@
-/* interrupt.c - see interrupt.h */
-#include "lua/run/interrupt.h"
+/* leave.c - see leave.h */
+#include "lua/run/leave.h"
 
 #include "base/log.h"
 #include "lua/run/co.h"

@@ -1,5 +1,5 @@
 /*
- * interrupt.h - ending Lua code that runs, whatever it is wrapped in.
+ * leave.h - ending Lua code that runs, whatever it is wrapped in.
  *
  * Purpose: a context that is dying must not go on in a script; one that computes for long gets the
  *          JIT compiler.
@@ -7,8 +7,8 @@
  *          signal handler's on the thread that runs the state.
  * Ownership: none.
  */
-#ifndef NL_INTERRUPT_H
-#define NL_INTERRUPT_H
+#ifndef NL_LEAVE_H
+#define NL_LEAVE_H
 
 #include "lua/run/lctx.h"
 
