@@ -47,7 +47,7 @@ t.test("context.create.cwd: a file is looked for as given, from the working dire
 end)
 
 t.test("context.create.beside: then beside the creator's own file", function()
-  os.execute("mkdir -p " .. t.tmp .. "/deep")
+  t.mkdir(t.tmp .. "/deep")
   t.file("context.send(context.parent, 'deep/' .. (...))", "deep/leaf.lua")
   t.file("context.create('leaf.lua', 'x') context.create('both.lua') for i = 1, 2 do " ..
     "context.send(context.parent, (select(2, context.recv(0)))) end", "deep/branch.lua")

@@ -55,7 +55,7 @@ t.test("life.blocking.execute: while os.execute sleeps, other contexts of its wo
     assert(io.open(sign, "w")):close()
   ]], "neighbour.lua"), sign)
   t.returns({ true, "armed", h, -1 }, context.recv(h, 20))
-  os.execute("while [ ! -e '" .. sign .. "' ]; do sleep 0.02; done")
+  os.execute(t.waits_for(sign))
   os.remove(sign)
 end)
 

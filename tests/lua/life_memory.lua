@@ -15,7 +15,7 @@ local measurable = t.slow == 1 and io.open("/proc/self/status") and true -- a sa
 local function churn_beside(code)
   local sign = t.tmp .. "/sign"
   os.remove(sign)
-  local h = t.spawn("local sign = ... context.send(context.parent, 'begun') " .. code, sign)
+  local h = t.spawn("local sign, wait = ... context.send(context.parent, 'begun') " .. code, sign, t.waits_for(sign))
   t.defer(function() assert(io.open(sign, "w")):close() t.good(context.wait(h)) end)
   t.returns({ true, "begun", h, -1 }, context.recv(h, 20))
   local nothing = t.file("return", "nothing.lua")
@@ -32,7 +32,7 @@ local function churn_beside(code)
 end
 
 t.test("life.memory.sleep: it does not wait for one that sleeps in os.execute", function()
-  churn_beside("os.execute(\"while [ ! -e '\" .. sign .. \"' ]; do sleep 0.02; done\")")
+  churn_beside("os.execute(wait)")
 end)
 
 t.test("life.memory.compute: it does not wait for one that computes", function()
@@ -42,7 +42,7 @@ end)
 t.test("life.memory.call: a C function that sleeps for long holds up next to nothing", function()
   t.needs_ffi("system")
   churn_beside([[local ffi = require "ffi" ffi.cdef "int system(const char *);" timer.sleep(0.1)
-    ffi.C.system("while [ ! -e '" .. sign .. "' ]; do sleep 0.02; done")]])
+    ffi.C.system(wait)]])
 end)
 
 t.done()

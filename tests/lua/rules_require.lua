@@ -41,13 +41,13 @@ t.test("rules.require.value: no value gives true; false and what the module puts
 end)
 
 t.test("rules.require.path: package.path is asked in order, dots are directories, init.lua included", function()
-  os.execute("mkdir -p " .. t.tmp .. "/pack/sub")
+  t.mkdir(t.tmp .. "/pack/sub")
   t.file("return 'init of ' .. ...", "pack/init.lua")
   t.file("return 'sub of ' .. ...", "pack/sub/leaf.lua")
   t.eq(require "pack", "init of pack")
   t.eq(require "pack.sub.leaf", "sub of pack.sub.leaf")
   t.file("return 'first'", "twice.lua")
-  os.execute("mkdir -p " .. t.tmp .. "/second")
+  t.mkdir(t.tmp .. "/second")
   t.file("return 'second'", "second/twice.lua")
   local saved = package.path
   package.path = t.tmp .. "/second/?.lua;" .. saved
@@ -103,7 +103,7 @@ t.test("rules.require.changed: what a file says now counts, also after a change 
     local f = assert(io.open(path, "r+")) -- in place, within one tick of the clock
     f:write("return 'v" .. i .. "'")
     f:close()
-    if i > 5 then os.execute("touch -d '2001-01-01 00:00:00' " .. path) end
+    if i > 5 then t.set_mtime(path, 1e9) end
     t.eq(dofile(path), "v" .. i)
     t.eq(loadfile(path)(), "v" .. i)
   end
@@ -111,13 +111,13 @@ end)
 
 t.test("rules.require.changed-late: the same when the file is an old one", function()
   local name = module("changed_late", "return 'old'")
-  os.execute("touch -d '2001-01-01 00:00:00' " .. t.tmp .. "/changed_late.lua")
+  t.set_mtime(t.tmp .. "/changed_late.lua", 1e9)
   for _, text in ipairs { "old", "new" } do
     local f = assert(io.open(t.tmp .. "/changed_late.lua", "r+"))
     f:write("return '" .. text .. "'")
     f:close()
     if text == "old" then timer.sleep(2.5) end -- longer than the cache doubts a file's time
-    os.execute("touch -d '2001-01-01 00:00:00' " .. t.tmp .. "/changed_late.lua")
+    t.set_mtime(t.tmp .. "/changed_late.lua", 1e9)
     package.loaded.changed_late = nil
     t.eq(require(name), text)
   end

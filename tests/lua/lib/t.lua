@@ -183,6 +183,36 @@ function t.file(text, name)
   return path
 end
 
+-- A command for the shell: its own language, where the shell is a POSIX one; on Windows one that runs the Lua text in another
+-- process of this program.
+function t.shell(posix, lua)
+  if not context.winos then return posix end
+  local program = 0
+  while arg[program - 1] do program = program - 1 end
+  return arg[program] .. " -w 1 " .. t.file(lua)
+end
+
+-- The same for what begins when this file is there.
+function t.waits_for(sign, posix, lua)
+  return t.shell(("while [ ! -e '%s' ]; do sleep 0.01; done; "):format(sign) .. (posix or ""),
+    ("while not io.open(%q) do timer.sleep(0.01) end "):format(sign) .. (lua or ""))
+end
+
+function t.mkdir(path)
+  os.execute(context.winos and "mkdir " .. path:gsub("/", "\\") or "mkdir -p " .. path)
+end
+
+-- Gives a file this time of change, in seconds.
+function t.set_mtime(path, seconds)
+  if not context.winos then
+    os.execute(("touch -d @%d %s"):format(seconds, path))
+    return
+  end
+  local ffi = require "ffi"
+  pcall(ffi.cdef, "int _utime64(const char *, const int64_t *);")
+  t.eq(ffi.C._utime64(path, ffi.new("int64_t[2]", seconds, seconds)), 0)
+end
+
 -- Creates a context that runs this source; destroyed when the test ends, if it still lives.
 function t.spawn(source, ...)
   by_source[source] = by_source[source] or t.file(source)
