@@ -66,7 +66,8 @@ void nl_cfile_end_whole(FILE *f);
 
 /*
  * Whether reading (writing) would go on at once; an error or the end of the stream counts.  Where
- * the system cannot tell it is true.
+ * the system cannot tell it is true.  A console of Windows has nothing before somebody reads: a
+ * thread is sent to do so.
  */
 bool nl_cfile_can_read(FILE *f);
 bool nl_cfile_can_write(FILE *f);

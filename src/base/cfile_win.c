@@ -13,6 +13,7 @@
 #include <windows.h>
 
 #include "base/alloc.h"
+#include "base/os.h"
 #include "base/wide.h"
 
 #ifdef _UCRT
@@ -125,7 +126,8 @@ static struct {
     SRWLOCK lock;
     char *text;
     size_t n, at;
-    bool ended; /* Ctrl-Z and Enter, or the console has gone */
+    bool ended;     /* Ctrl-Z and Enter, or the console has gone */
+    bool is_waited; /* a thread reads, or is about to */
 } console = {.lock = SRWLOCK_INIT};
 
 static bool console_has_input(void)
@@ -145,8 +147,9 @@ static void keep_line(const wchar_t *line)
     }
 }
 
-static void console_wait(HANDLE h)
+static void console_wait(void *of)
 {
+    HANDLE h = of;
     wchar_t line[4096];
     DWORD n = 0;
     AcquireSRWLockExclusive(&console.lock);
@@ -164,14 +167,20 @@ static void console_wait(HANDLE h)
             console.ended = true;
         }
     }
+    console.is_waited = false;
     ReleaseSRWLockExclusive(&console.lock);
 }
 
-static bool console_is_ready(void)
+/* Nothing is there before somebody reads, so a thread is sent to read. */
+static bool console_is_ready(HANDLE h)
 {
     bool ready = TryAcquireSRWLockExclusive(&console.lock);
     if (ready) {
         ready = console_has_input();
+        if (!ready && !console.is_waited) {
+            console.is_waited = nl_thread_start(NULL, "nl-console", console_wait, h) == 0;
+            ready = !console.is_waited; /* then the read itself sleeps */
+        }
         ReleaseSRWLockExclusive(&console.lock);
     }
     return ready;
@@ -181,6 +190,7 @@ static bool console_is_ready(void)
 static int console_fill(FILE *f)
 {
     int result = -EAGAIN;
+    console_wait(handle_of(f)); /* has a line, as a rule */
     if (!f->_base) {
         setvbuf(f, NULL, _IOFBF, BUFSIZ);
     }
@@ -209,7 +219,7 @@ bool nl_cfile_can_read(FILE *f)
     HANDLE h = handle_of(f);
     DWORD there = 0;
     if (is_console(h)) {
-        return console_is_ready();
+        return console_is_ready(h);
     }
     /* Fails at the end of the pipe's input. */
     return GetFileType(h) != FILE_TYPE_PIPE || !PeekNamedPipe(h, NULL, 0, NULL, &there, NULL) || there > 0;

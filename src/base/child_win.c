@@ -17,6 +17,8 @@
 #include "base/wide.h"
 #include "base/winerr.h"
 
+#define PIPE_SIZE 65536 /* as much as one of Linux holds */
+
 /* A duplicate that can be inherited, or NULL. */
 static HANDLE to_inherit(HANDLE h)
 {
@@ -141,7 +143,7 @@ FILE *nl_cfile_popen(const char *command, const char *mode)
         return NULL;
     }
     HANDLE std[3], ends[2]; /* of the pipe: to read, to write */
-    if (!CreatePipe(&ends[0], &ends[1], NULL, 0)) {
+    if (!CreatePipe(&ends[0], &ends[1], NULL, PIPE_SIZE)) {
         errno = nl_win_errno(GetLastError());
         return NULL;
     }

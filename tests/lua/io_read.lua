@@ -64,7 +64,8 @@ t.test("io.read.errors: bad formats, closed files and files to write raise or an
   t.raises("attempt to use a closed file", function() p:read() end)
   t.raises("attempt to use a closed file", function() p:lines() end)
   t.raises("attempt to use a closed file", next_line)
-  p = assert(io.popen(t.shell("cat >/dev/null", "io.read '*a'"), "w"))
+  if context.winos then return end -- msvcrt finds nothing to read there, and no error
+  p = assert(io.popen("cat >/dev/null", "w"))
   t.returns({ n = 3, nil, "Bad file descriptor", 9 }, p:read())
   p:close()
 end)

@@ -367,6 +367,7 @@ nl_reading *nl_reading_new(nl_lctx *lc, nl_file *f, int count)
     r->file = f;
     r->count = count;
     r->ref = NL_NOREF;
+    nl_timer_init(&r->look.timer);
     /* From here on it is found and freed, if something raises, at the end of the context. */
     nl_list_push_back(&lc->objects.readings, &r->all);
     return r;

@@ -8,6 +8,13 @@
 #include "lua/run/co.h"
 #include "net/watch.h"
 
+/*
+ * How often a stream is looked at that cannot be watched: after 1 ms, 2, 4 and so on, and then each
+ * 16 ms.
+ */
+#define LOOK_FIRST_NS ((int64_t)1000000)
+#define LOOK_DOUBLED 4
+
 /* --- formats and results ---------------------------------------------------------------------- */
 
 /* The format at index i; raises as the stock function does. */
@@ -86,20 +93,48 @@ static nl_reading *first_parked(nl_lctx *lc, const FILE *fp)
 {
     for (nl_list *n = lc->objects.readings.next; n != &lc->objects.readings; n = n->next) {
         nl_reading *r = nl_container_of(n, nl_reading, all);
-        if (r->fp == fp && r->watch) {
+        if (r->fp == fp && r->parked) {
             return r;
         }
     }
     return NULL;
 }
 
-static void complete(nl_lctx *lc, nl_reading *r)
+/* On a turn to come it looks once more. */
+static void look_again(nl_reading *r)
 {
-    nl_wait *w = r->w;
+    if (r->watch) {
+        nl_tcp_again(r->watch);
+    } else {
+        nl_ctx_timer_remove(&r->lc->ctx, &r->look.timer);
+        nl_ctx_timer_add(&r->lc->ctx, &r->look.timer, nl_now_ns());
+    }
+}
+
+/* It has found nothing.  1: it will look again; 0: something has come meanwhile; or -errno. */
+static int look_later(nl_reading *r)
+{
+    if (r->watch) {
+        return nl_watch_again(r->watch);
+    }
+    int64_t ns = LOOK_FIRST_NS << (r->looks < LOOK_DOUBLED ? r->looks++ : LOOK_DOUBLED);
+    nl_ctx_timer_add(&r->lc->ctx, &r->look.timer, nl_now_ns() + ns);
+    return 1;
+}
+
+static void end_looking(nl_reading *r)
+{
     if (r->watch) {
         nl_tcp_set_user(r->watch, NULL);
         nl_tcp_close(r->watch);
     }
+    nl_ctx_timer_remove(&r->lc->ctx, &r->look.timer);
+}
+
+static void complete(nl_lctx *lc, nl_reading *r)
+{
+    nl_wait *w = r->w;
+    end_looking(r);
     FILE *fp = r->fp;
     lua_State *L = nl_wait_begin(lc, w);
     int n = ends_lines(lc, r) ? 0 : nl_io_push(lc, L, push_results, r);
@@ -107,27 +142,27 @@ static void complete(nl_lctx *lc, nl_reading *r)
     nl_reading_free(r);
     nl_reading *next = first_parked(lc, fp);
     if (next) {
-        nl_tcp_again(next->watch);
+        look_again(next);
     }
     if (n >= 0) {
         nl_wait_end(lc, w, n);
     }
 }
 
-static void ready(nl_ctx *ctx, nl_tcp *t)
+static void serve(nl_reading *r)
 {
-    nl_reading *r = nl_tcp_user(t);
-    if (!r || (!r->closed && first_parked(r->lc, r->fp) != r)) {
+    if (!r->closed && first_parked(r->lc, r->fp) != r) {
         return;
     }
     int armed = 0;
     while (armed == 0 && !r->closed && !nl_reading_gather(r)) {
         if (r->share_used) {
             r->share_used = false;
-            nl_tcp_again(t);
+            r->looks = 0;
+            look_again(r);
             return;
         }
-        armed = nl_watch_again(t);
+        armed = look_later(r);
     }
     if (armed > 0) {
         return;
@@ -135,7 +170,22 @@ static void ready(nl_ctx *ctx, nl_tcp *t)
     if (armed < 0 || r->closed) {
         r->err = armed < 0 ? -armed : EBADF;
     }
-    complete((nl_lctx *)ctx, r);
+    complete(r->lc, r);
+}
+
+static void ready(nl_ctx *ctx, nl_tcp *t)
+{
+    (void)ctx;
+    nl_reading *r = nl_tcp_user(t);
+    if (r) {
+        serve(r);
+    }
+}
+
+static void due(nl_lctx *lc, nl_timed *timed)
+{
+    (void)lc;
+    serve(nl_container_of(timed, nl_reading, look));
 }
 
 static const nl_tcp_ops watch_ops = NL_TCP_OPS(ready);
@@ -154,18 +204,18 @@ static void anchor(lua_State *L, nl_lctx *lc, nl_reading *r, int self)
     r->ref = nl_ref(lc, L);
 }
 
-/* False: it cannot be watched. */
-static bool watch(lua_State *L, nl_lctx *lc, nl_reading *r, int self)
+static void watch(lua_State *L, nl_lctx *lc, nl_reading *r, int self)
 {
     anchor(L, lc, r, self);
+    r->parked = true;
+    r->look.due = due;
     int copy = nl_cfile_dup(r->fp);
     if (copy < 0 || nl_watch_new(&r->watch, &lc->ctx, &watch_ops, copy) != 0) {
         r->watch = NULL;
-        nl_unref(lc, r->ref);
-        return false;
+        look_later(r);
+    } else {
+        nl_tcp_set_user(r->watch, r);
     }
-    nl_tcp_set_user(r->watch, r);
-    return true;
 }
 
 /* --- giving way: the results are there, but others are to have their turn --------------------- */
@@ -206,10 +256,11 @@ static int give_way(lua_State *L, nl_lctx *lc, nl_reading *r, int self)
 static bool wait_for_more(lua_State *L, nl_lctx *lc, nl_reading *r, int self)
 {
     flush_question();
-    if (r->may_park && watch(L, lc, r, self)) {
+    if (r->may_park) {
+        watch(L, lc, r, self);
         if (r->share_used) {
             r->share_used = false;
-            nl_tcp_again(r->watch);
+            look_again(r);
         }
         return true;
     }
@@ -357,9 +408,9 @@ void nl_file_end_reads(nl_lctx *lc, const nl_file *f)
 {
     for (nl_list *n = lc->objects.readings.next; n != &lc->objects.readings; n = n->next) {
         nl_reading *r = nl_container_of(n, nl_reading, all);
-        if (r->file == f && r->watch) {
+        if (r->file == f && r->parked) {
             r->closed = true;
-            nl_tcp_again(r->watch);
+            look_again(r);
         }
     }
 }
@@ -369,10 +420,7 @@ void nl_file_forget_all(nl_lctx *lc)
     nl_list *node;
     while ((node = nl_list_pop_front(&lc->objects.readings))) {
         nl_reading *r = nl_container_of(node, nl_reading, all);
-        if (r->watch) {
-            nl_tcp_set_user(r->watch, NULL);
-            nl_tcp_close(r->watch);
-        }
+        end_looking(r);
         if (!r->posted) {
             nl_reading_free(r);
         }

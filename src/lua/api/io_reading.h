@@ -19,7 +19,8 @@
  * is half, so a read that is given up loses nothing.  A context that waits has found the descriptor
  * empty after its watch was armed, so what is new makes an event for each of them.
  *
- * Where the coroutine cannot be suspended the thread waits, in a blocking section.
+ * A stream that no reactor can watch is looked at from time to time (Windows).  Where the coroutine
+ * cannot be suspended the thread waits, in a blocking section.
  */
 #ifndef NL_IO_READING_H
 #define NL_IO_READING_H
@@ -47,7 +48,10 @@ typedef struct nl_reading {
     nl_file *file;
     nl_wait *w;    /* parked */
     int ref;       /* parked: the file object, anchored */
-    nl_tcp *watch; /* parked */
+    bool parked;   /* for more to read; not while it gives way */
+    nl_tcp *watch; /* parked; NULL: the stream cannot be watched */
+    nl_timed look; /* parked without a watch: when to look again */
+    int looks;     /* that have found nothing, one after the other */
     nl_msg msg;    /* it gives way, see give_way */
     bool posted;   /* that is on its way; it frees the memory if the context has ended meanwhile */
     bool may_park;
