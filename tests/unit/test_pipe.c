@@ -271,24 +271,37 @@ RTest(pipe_read_edges)
     gone(s, 5);
 }
 
+static unsigned char pattern[50000];
+
+static void make_pattern(void)
+{
+    for (size_t i = 0; i < sizeof(pattern); i++) {
+        pattern[i] = (unsigned char)(i % 251);
+    }
+}
+
 RTest(pipe_room)
 {
-    static char block[50000];
+    static unsigned char back[sizeof(pattern)];
     nl_fd c, s;
     uint64_t sent = 0, got = 0;
     intptr_t n;
+    make_pattern();
     pipe_pair(&c, &s);
     cr_assert_eq(nl_reactor_attach(r, c, 5), 0);
     for (int round = 0; round < 20; round++) {
-        while ((n = nl_sock_write(c, block, sizeof(block))) > 0) {
+        while ((n = nl_sock_write(c, pattern + sent % 251, sizeof(pattern) - 251)) > 0) {
             sent += (uint64_t)n;
         }
         cr_assert_eq(n, NL_AGAIN);
         cr_assert_eq(nl_reactor_arm_write(r, c, 5), 0);
         settle(5); /* nobody has read */
         while (got < sent) {
-            n = nl_sock_read(s, block, sizeof(block));
+            n = nl_sock_read(s, back, sizeof(back));
             cr_assert(n > 0 || n == NL_AGAIN);
+            for (intptr_t i = 0; i < n; i++) {
+                cr_assert_eq(back[i], (got + (uint64_t)i) % 251);
+            }
             got += n > 0 ? (uint64_t)n : 0;
         }
         expect(5, NL_EV_WRITE);

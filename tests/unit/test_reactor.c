@@ -216,6 +216,33 @@ RTest(end_of_a_pipe)
 #endif
 }
 
+/* Writes until there is no room; the number of bytes. */
+static uint64_t fill(nl_fd fd)
+{
+    static char block[65536];
+    uint64_t sent = 0;
+    intptr_t n;
+    while ((n = nl_sock_write(fd, block, sizeof(block))) > 0) {
+        sent += (uint64_t)n;
+    }
+    cr_assert_eq(n, NL_AGAIN);
+    return sent;
+}
+
+RTest(a_writer_without_room_hears_of_a_reset)
+{
+    nl_fd c, s;
+    tcp_pair(&c, &s);
+    cr_assert_eq(nl_reactor_attach(r, c, 5), 0);
+    fill(c);
+    cr_assert_eq(nl_reactor_arm_write(r, c, 5), 0);
+    nl_sock_reset(s);
+    nl_sock_close(s);
+    expect(5, NL_EV_WRITE);
+    cr_assert_lt(nl_sock_write(c, "x", 1), 0);
+    gone(c, 5);
+}
+
 RTest(listener)
 {
     nl_addr a;
@@ -323,6 +350,67 @@ RTest(detached_is_silent_though_a_duplicate_lives)
     close(twin);
     nl_sock_close(b);
 #endif
+}
+
+/* A system that has closed its end answers what comes with a reset. */
+static void expect_closed(nl_fd peer)
+{
+    intptr_t n;
+    while ((n = nl_sock_write(peer, "x", 1)) > 0 || n == NL_AGAIN) {
+        settle(5); /* the back end may close with the last packet of a cancelled request */
+        nl_thread_yield();
+    }
+}
+
+RTest(closed_after_detach_is_closed)
+{
+    for (int full = 0; full <= 1; full++) {
+        nl_fd c, s;
+        tcp_pair(&c, &s);
+        cr_assert_eq(nl_reactor_attach(r, c, 5), 0);
+        if (full) { /* WRITE is armed and not ready, too */
+            fill(c);
+            cr_assert_eq(nl_reactor_arm_write(r, c, 5), 0);
+        }
+        gone(c, 5);
+        expect_closed(s);
+        nl_sock_close(s);
+    }
+}
+
+static nl_fd arming;
+static atomic_int arming_stage;
+
+static void armer(void *arg)
+{
+    (void)arg;
+    while (atomic_load(&arming_stage) == 1) {
+        nl_reactor_arm_read(r, arming, 5);
+        nl_reactor_arm_write(r, arming, 5);
+    }
+    atomic_store(&arming_stage, 3);
+}
+
+RTest(detached_while_another_thread_arms)
+{
+    for (int i = 0; i < 100; i++) {
+        nl_thread *t;
+        nl_fd s;
+        tcp_pair(&arming, &s);
+        cr_assert_eq(nl_reactor_attach(r, arming, 5), 0);
+        atomic_store(&arming_stage, 1);
+        cr_assert_eq(nl_thread_start(&t, "armer", armer, NULL), 0);
+        expect(5, NL_EV_WRITE);
+        for (int k = 0; k < i % 8; k++) {
+            nl_thread_yield();
+        }
+        nl_reactor_detach(r, arming, 5);
+        atomic_store(&arming_stage, 2);
+        nl_thread_join(t);
+        nl_sock_close(arming);
+        expect_closed(s);
+        nl_sock_close(s);
+    }
 }
 
 RTest(a_descriptor_used_again_has_its_new_tag)

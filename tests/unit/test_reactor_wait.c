@@ -33,6 +33,21 @@ RTest(timeouts_never_early)
     never_early();
 }
 
+RTest(what_was_detached_does_not_shorten_a_timeout)
+{
+    nl_fd a, b;
+    pair(&a, &b);
+    for (int i = 0; i < 20; i++) {
+        nl_event ev;
+        watch(a, 5);
+        nl_reactor_detach(r, a, 5);
+        int64_t start = nl_now_ns();
+        cr_assert_eq(nl_reactor_poll(r, &ev, 1, 5 * MS), 0);
+        cr_assert_geq(nl_now_ns() - start, 5 * MS);
+    }
+    done(a, 5, b);
+}
+
 RTest(longest_timeout_is_for_ever)
 {
     nl_event ev;
