@@ -42,6 +42,8 @@
 #define BATCH 256
 #define NS_PER_TICK 100 /* of a waitable timer */
 
+#define ROOM_OR_OUTCOME (AFD_POLL_SEND | AFD_POLL_ABORT | AFD_POLL_CONNECT | AFD_POLL_CONNECT_FAIL)
+
 /* No limit to the threads that are given packets: with one per processor, Windows holds back the
  * packets of a worker's port from the neighbour that looks at it. */
 #define CONCURRENCY 0x7fffffff
@@ -130,6 +132,13 @@ static HANDLE base_of(nl_winfd *w)
     return w->base;
 }
 
+static bool ask(nl_reactor *r, nl_winfd *w, ULONG events, nl_win_op *op)
+{
+    nl_assert(!w->asking, "AFD is asked one thing at a time of a socket");
+    w->asking = nl_afd_ask(r->afd, base_of(w), events, &w->poll, &op->ov);
+    return w->asking;
+}
+
 static bool receive_nothing(nl_winfd *w)
 {
     WSABUF none = {0, NULL};
@@ -145,7 +154,7 @@ static bool receive_nothing(nl_winfd *w)
 static bool ask_listener(nl_reactor *r, nl_winfd *w)
 {
     nl_mutex_lock(w->lock); /* keeps the socket open */
-    bool asked = nl_afd_ask(r->afd, base_of(w), AFD_POLL_ACCEPT, &w->poll, &w->read.ov);
+    bool asked = ask(r, w, AFD_POLL_ACCEPT, &w->read);
     nl_mutex_unlock(w->lock);
     return asked;
 }
@@ -155,11 +164,7 @@ static bool start(nl_reactor *r, nl_winfd *w, nl_win_op *op)
 {
     switch (w->kind) {
     case NL_WIN_SOCKET:
-        return op == &w->read
-                   ? receive_nothing(w)
-                   : nl_afd_ask(r->afd, base_of(w),
-                                AFD_POLL_SEND | AFD_POLL_ABORT | AFD_POLL_CONNECT | AFD_POLL_CONNECT_FAIL,
-                                &w->poll, &op->ov);
+        return op == &w->read ? receive_nothing(w) : ask(r, w, ROOM_OR_OUTCOME, op);
     case NL_WIN_LISTENER:
         return op == &w->read && ask_listener(r, w);
     default:
@@ -287,7 +292,9 @@ static int harvest(nl_win_op *op, nl_event *ev)
     /* A failed read or receive: the end of a pipe, a reset.  AFD's answers do not fail. */
     bool failed = (LONG)op->ov.Internal < 0;
     unsigned events = op == &w->write ? NL_EV_WRITE : failed ? NL_EV_READ | NL_EV_HUP : NL_EV_READ;
-    if (w->kind == NL_WIN_PIPE && op == &w->write) {
+    if (asks_afd(w, op)) {
+        w->asking = false;
+    } else if (w->kind == NL_WIN_PIPE && op == &w->write) {
         nl_pipe_written(w);
     }
     atomic_exchange(&op->pending, false);

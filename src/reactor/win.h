@@ -44,6 +44,7 @@ typedef struct nl_winfd {
     _Atomic uint64_t tag; /* 0: not attached */
     nl_win_op read, write;
     nl_afd_poll poll; /* of the one operation at a time that asks AFD */
+    bool asking;      /* it is under way */
     nl_mutex *lock;   /* of a listener, which another thread may cut */
 } nl_winfd;
 

@@ -422,13 +422,16 @@ static void claim_peer(script *t)
         fd[i] = peer_connect(t->port);
         peer_write(fd[i], "\0\377\377\377abc", 7);
     }
-    nap(100 * MS);
+    while (nl_block_bytes() < (uint64_t)7 * N) {
+        nap(MS);
+    }
     cr_expect_leq(nl_block_bytes(), (uint64_t)8192 * N);
     for (int i = 0; i < N; i++) {
         peer_write(fd[i], part, sizeof(part));
     }
-    nap(100 * MS);
-    cr_expect_geq(nl_block_bytes(), (uint64_t)3000 * N);
+    while (nl_block_bytes() < (uint64_t)3000 * N) {
+        nap(MS);
+    }
     cr_expect_leq(nl_block_bytes(), (uint64_t)12288 * N);
     for (int i = 0; i < N; i++) {
         nl_sock_close(fd[i]);
