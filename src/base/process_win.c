@@ -3,6 +3,7 @@
  */
 #include "base/process.h"
 
+#include <fcntl.h>
 #include <io.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,18 +14,21 @@
 #include "base/alloc.h"
 #include "base/wide.h"
 
-void nl_process_init(void)
+/* msvcrt has given a stream whose handle was closed a descriptor that is none. */
+static void fill_standard(void)
 {
-    static const struct {
-        int fd;
-        const wchar_t *mode;
-    } standard[] = {{0, L"r"}, {1, L"w"}, {2, L"w"}};
     FILE *const streams[] = {stdin, stdout, stderr};
-    for (size_t i = 0; i < nl_countof(standard); i++) {
+    for (size_t i = 0; i < nl_countof(streams); i++) {
         if (_get_osfhandle(_fileno(streams[i])) < 0) {
-            _wfreopen(L"NUL", standard[i].mode, streams[i]);
+            int fd = _wopen(L"NUL", _O_RDWR | _O_TEXT);
+            streams[i]->_file = fd >= 0 ? fd : streams[i]->_file;
         }
     }
+}
+
+void nl_process_init(void)
+{
+    fill_standard();
     SetConsoleOutputCP(CP_UTF8);
     timeBeginPeriod(1); /* else a wait ends with the clock's tick, each 15.6 ms */
 }
