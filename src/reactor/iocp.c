@@ -135,8 +135,8 @@ static HANDLE base_of(nl_winfd *w)
 static bool ask(nl_reactor *r, nl_winfd *w, ULONG events, nl_win_op *op)
 {
     nl_assert(!w->asking, "AFD is asked one thing at a time of a socket");
-    w->asking = nl_afd_ask(r->afd, base_of(w), events, &w->poll, &op->ov);
-    return w->asking;
+    w->asking = true; /* until the packet is harvested, which may be soon */
+    return nl_afd_ask(r->afd, base_of(w), events, &w->poll, &op->ov);
 }
 
 static bool receive_nothing(nl_winfd *w)
