@@ -62,7 +62,7 @@ class LuaScript:
 
     def run(self, settings, tmp):
         argv = [*settings.command, "-w", str(settings.workers), str(self.path), *self.args]
-        process = harness.Process(argv, settings.environment(tmp), tmp, settings.timeout)
+        process = harness.Process(argv, settings.environment(tmp), tmp, settings.timeout, crlf=settings.windows)
         hung = None
         try:
             process.popen.wait(settings.timeout)

@@ -27,6 +27,8 @@ void nl_signals_wake(void);
 
 /* Ends the process the way sig does by default, so that its parent sees what ended it. */
 _Noreturn void nl_end_by_signal(int sig);
+/* Ends the process now: nothing is flushed, no thread is waited for, whatever it sleeps in. */
+_Noreturn void nl_end_at_once(int status);
 /* Writes text to standard error and aborts, also if standard error is full and not read. */
 _Noreturn void nl_abort_saying(const char *text, size_t len);
 

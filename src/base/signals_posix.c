@@ -106,6 +106,11 @@ void nl_end_by_signal(int sig)
     _exit(128 + sig); /* the first process of a container is spared by the default effect */
 }
 
+void nl_end_at_once(int status)
+{
+    _exit(status);
+}
+
 void nl_abort_saying(const char *text, size_t len)
 {
     /* The kernel ends the write, and the process with it, when nobody reads. */

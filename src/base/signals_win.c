@@ -85,8 +85,14 @@ void nl_signals_wake(void)
 void nl_end_by_signal(int sig)
 {
     (void)sig; /* Windows ends processes in one way only */
+    nl_end_at_once((int)STATUS_INTERRUPTED);
+}
+
+/* _exit would let the libraries say goodbye, and msvcrt's waits there for who writes. */
+void nl_end_at_once(int status)
+{
     for (;;) {
-        TerminateProcess(GetCurrentProcess(), STATUS_INTERRUPTED);
+        TerminateProcess(GetCurrentProcess(), (UINT)status);
     }
 }
 

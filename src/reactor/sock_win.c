@@ -192,7 +192,8 @@ int nl_sock_listen(nl_fd *out, const nl_addr *a, const struct nl_listen_opts *o)
 /* Errors of accept that concern the one connection it took from the queue, not the listener. */
 static bool only_this_one(int err)
 {
-    return err == -ECONNRESET || err == -ECONNABORTED || err == -ETIMEDOUT || err == -ENETDOWN;
+    return err == -ECONNRESET || err == -ECONNABORTED || err == -ETIMEDOUT || err == -ENETDOWN ||
+           err == -ENOTCONN; /* wine says so of one that has been reset */
 }
 
 /*

@@ -79,7 +79,7 @@ static _Noreturn void cut_off(void)
     if (nl_shutdown_signal()) {
         nl_end_by_signal(nl_shutdown_signal());
     }
-    _Exit(nl_shutdown_status());
+    nl_end_at_once(nl_shutdown_status());
 }
 
 /* --- the request ------------------------------------------------------------------------------ */

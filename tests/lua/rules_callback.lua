@@ -11,8 +11,8 @@ local function once_operations()
   local a = t.pair()
   local data, request = buffer.new "data", { "request" }
   local any = {} -- stands for a result that only has to be there
-  local path = t.tmp .. "/once.sock"
-  t.defer(tcp.close, t.good(tcp.listens(path .. "2")))
+  local path, other = t.local_name "once", t.local_name "other"
+  t.defer(tcp.close, t.good(tcp.listens(other)))
   return {
     { "tcp.listen", function(cb) return tcp.listen("127.0.0.1", 0, cb) end, { true, any, "127.0.0.1", 0 } },
     { "tcp.listen-backlog", function(cb) return tcp.listen("127.0.0.1", 0, 7, cb) end, { true, any, "127.0.0.1", 0, 7 } },
@@ -20,7 +20,7 @@ local function once_operations()
     { "tcp.connect", function(cb) return tcp.connect("127.0.0.1", port, cb) end, { true, any, "127.0.0.1", port } },
     { "tcp.connect-nil", function(cb) return tcp.connect("127.0.0.1", port, nil, cb) end, { true, any, "127.0.0.1", port } },
     { "tcp.connect-time", function(cb) return tcp.connect("localhost", port, 9, cb) end, { true, any, "localhost", port, 9 } },
-    { "tcp.connects", function(cb) return tcp.connects(path .. "2", cb) end, { true, any, path .. "2" } },
+    { "tcp.connects", function(cb) return tcp.connects(other, cb) end, { true, any, other } },
     { "tcp.write", function(cb) return tcp.write(a, data, cb) end, { true, 0, a, data } },
     { "context.query", function(cb) return context.query(echo, request, cb) end, { true, any, echo, request } },
     { "context.query-nil", function(cb) return context.query(echo, 5, nil, cb) end, { true, 5, echo, 5 } },
@@ -64,7 +64,7 @@ t.test("rules.callback.failure: an immediate failure, too, reaches the callback 
   local l = t.listen()
   tcp.close(s)
   tcp.close(l)
-  local missing = t.tmp .. "/missing.sock"
+  local missing = t.local_name "missing"
   for name, case in pairs {
     listen = {
       function(cb) return tcp.listen("127.0.0.1", port, cb) end, { false, errno.EADDRINUSE, "127.0.0.1", port },

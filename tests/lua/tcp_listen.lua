@@ -64,6 +64,7 @@ t.test("tcp.listen.options: backlog as a number or in a table of options", funct
 end)
 
 t.test("tcp.listen.reuseport: several listeners share a port if all ask for it", function()
+  t.needs_posix("SO_REUSEPORT")
   local a = t.good(tcp.listen("127.0.0.1", 0, { reuseport = true }))
   local port = tcp.local_port(a)
   local b = t.good(tcp.listen("127.0.0.1", port, { reuseport = true }))
@@ -97,10 +98,10 @@ t.test("tcp.listen6: the same for IPv6", function()
   for _, x in ipairs { l, s, a, got[2] } do tcp.close(x) end
 end)
 
----- Unix domain sockets -----------------------------------------------------------------------------------------------------
+---- Unix domain sockets, named pipes -----------------------------------------------------------------------------------------------------
 
-t.test("tcp.listens: Unix domain sockets", function()
-  local path = t.tmp .. "/unix.sock"
+t.test("tcp.listens: Unix domain sockets, named pipes", function()
+  local path = t.local_name "both"
   local l = t.good(tcp.listens(path))
   local s = t.good(tcp.connects(path))
   local a = t.good(tcp.accept(l, 20))
@@ -115,7 +116,7 @@ t.test("tcp.listens: Unix domain sockets", function()
 end)
 
 t.test("tcp.listens.in-use: somebody listens there already", function()
-  local path = t.tmp .. "/busy.sock"
+  local path = t.local_name "busy"
   local l = t.good(tcp.listens(path))
   t.fails("EADDRINUSE", tcp.listens(path))
   -- The attempt has done the first listener no harm.
@@ -126,7 +127,7 @@ t.test("tcp.listens.in-use: somebody listens there already", function()
 end)
 
 t.test("tcp.listens.stale: a stale file nobody listens on is replaced", function()
-  local path = t.tmp .. "/stale.sock"
+  local path = t.local_name "stale"
   -- A context that is destroyed leaves the file, if it does; one that the test makes itself is there in any case.
   local h = t.spawn("local _, l = tcp.listens((...)) context.send(context.parent, 1) tcp.accept(l)", path)
   t.good(context.recv(h, 20))

@@ -35,13 +35,15 @@ class Program:
         self.command = command  # the words that start it
         self.version = version  # the first line of what it says to -v
         self.emulated = emulated  # the first words of the command are an emulator's
+        self.windows = "reactor: iocp" in version
 
 
 class Settings:
     """One configuration under which everything runs."""
 
     def __init__(self, program, workers, chaos=None, slow=1.0, timeout=60.0):
-        self.command, self.version, self.emulated = program.command, program.version, program.emulated
+        self.command, self.version, self.emulated, self.windows = (
+            program.command, program.version, program.emulated, program.windows)
         self.workers = workers
         self.chaos = chaos  # a seed, or None
         self.slow = slow  # sanitizer builds, emulators: how much slower
@@ -103,10 +105,11 @@ class Result:
 class Process:
     """A running nl-jit.  Its output is collected all the time; line() takes the next line of standard output.
 
-    stdin: a text, which is all of it; a descriptor or subprocess.PIPE (then popen.stdin is the test's); None for nothing."""
+    stdin: a text, which is all of it; a descriptor or subprocess.PIPE (then popen.stdin is the test's); None for nothing.
+    crlf: lines end as on Windows, and are given as elsewhere."""
 
-    def __init__(self, argv, env, cwd, timeout, stdin=None):
-        self.argv, self.timeout = argv, timeout
+    def __init__(self, argv, env, cwd, timeout, stdin=None, crlf=False):
+        self.argv, self.timeout, self.crlf = argv, timeout, crlf
         text = isinstance(stdin, str)
         self.popen = subprocess.Popen(argv, env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                       stdin=subprocess.PIPE if text else subprocess.DEVNULL if stdin is None else stdin)
@@ -120,10 +123,11 @@ class Process:
             self.popen.stdin.write(stdin.encode())
             self.popen.stdin.close()
 
-    @staticmethod
-    def _collect(stream, into, lines):
+    def _collect(self, stream, into, lines):
         for raw in stream:
             text = raw.decode("utf-8", "backslashreplace")
+            if self.crlf and text.endswith("\r\n"):
+                text = text[:-2] + "\n"
             into.append(text)
             if lines:
                 lines.put(text.rstrip("\n"))
@@ -271,6 +275,11 @@ class Helper:
     def skip(self, reason):
         raise Skip(reason)
 
+    def needs_posix(self, why):
+        """why: what Windows has otherwise, or not at all."""
+        if self.settings.windows:
+            self.skip(f"not on Windows: {why}")
+
     def needs_plain_process(self, why):
         """why: what a sanitizer or an emulator does otherwise."""
         if self.settings.emulated or self.settings.slow > 1:
@@ -289,6 +298,15 @@ class Helper:
         if "bundled" not in self.settings.version:
             self.skip(f"needs the bundled LuaJIT: {why}")
 
+    @property
+    def signals(self):
+        """Those that ask to end: wine makes a Ctrl-C of SIGINT, and ends the process at once for SIGTERM."""
+        return (signal.SIGINT,) if self.settings.windows else (signal.SIGTERM, signal.SIGINT)
+
+    def ended_by(self, sig):
+        """The status of a process that was asked to end; of Windows' STATUS_CONTROL_C_EXIT wine gives the last byte."""
+        return 0xC000013A & 0xFF if self.settings.windows else -sig
+
     def defer(self, f):
         """Calls f when the test is over."""
         self._deferred.append(f)
@@ -303,7 +321,8 @@ class Helper:
         """Starts nl-jit with exactly these arguments, in the test's directory; wrap: words in front of the command."""
         environment = self.settings.environment(self.tmp)
         environment.update(env or {})
-        process = Process([*wrap, *self.settings.command, *map(str, argv)], environment, self.tmp, self.settings.timeout, stdin)
+        process = Process([*wrap, *self.settings.command, *map(str, argv)], environment, self.tmp, self.settings.timeout, stdin,
+                          self.settings.windows)
         self._processes.append(process)
         return process
 

@@ -293,6 +293,7 @@ def test_all_silent(h):
 
 def test_full_unix(h):
     """tcp.connects.full: a server whose backlog is full is waited for, until the time-out or for ever"""
+    h.needs_posix("named pipes in the place of Unix sockets")
     path = str(h.tmp / "full.sock")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
@@ -319,6 +320,7 @@ def test_full_unix(h):
 
 def test_full_unix_gone(h):
     """tcp.connects.full-gone: who waits for a server with a full backlog hears that it has gone"""
+    h.needs_posix("named pipes in the place of Unix sockets")
     path = str(h.tmp / "full.sock")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)

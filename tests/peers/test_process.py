@@ -25,6 +25,7 @@ def test_children_limit(h):
 
 def test_children_sigpipe(h):
     """cli.children.sigpipe: children have the default of SIGPIPE"""
+    h.needs_posix("no SIGPIPE")
     command = '"(yes | head -1) 2>&1"'
     result = h.run(f"""io.write(io.popen({command}):read("*a")) io.stdout:flush() os.execute({command})""")
     assert result.stdout == "y\ny\n", result
@@ -39,6 +40,7 @@ def test_children_status(h):
 
 def test_broken_output(h):
     """cli.output.broken: a script that prints for ever ends when nobody reads any more"""
+    h.needs_posix("no SIGPIPE")
     for write in ("print('y')", "io.write('y\\n')", "io.stdout:write('y\\n')"):
         script = h.file("forever.lua", f"while true do {write} end")
         shell = ("sh", "-c", '{ "$@"; echo "status $?" >&2; } | head -1', "sh")

@@ -213,6 +213,12 @@ function t.set_mtime(path, seconds)
   t.eq(ffi.C._utime64(path, ffi.new("int64_t[2]", seconds, seconds)), 0)
 end
 
+-- A name of this run's own for tcp.listens: a Unix socket's path, on Windows that of a named pipe.
+function t.local_name(name)
+  if context.winos then return "\\\\.\\pipe\\" .. t.tmp:gsub("%W", "-") .. "-" .. name end
+  return t.tmp .. "/" .. name .. ".sock"
+end
+
 -- Creates a context that runs this source; destroyed when the test ends, if it still lives.
 function t.spawn(source, ...)
   by_source[source] = by_source[source] or t.file(source)
@@ -292,6 +298,11 @@ local function release()
 end
 
 function t.skip(reason) error({ skip = reason }, 0) end
+
+-- Leaves the test out on Windows; why: what it has otherwise, or not at all.
+function t.needs_posix(why)
+  if context.winos then t.skip("not on Windows: " .. why) end
+end
 
 -- Leaves the test out where the ffi does not find these functions of libc: a static program has none, Windows has others.
 function t.needs_ffi(...)
