@@ -75,6 +75,9 @@ bool nl_cfile_can_write(FILE *f);
 void nl_cfile_wait_read(FILE *f);
 void nl_cfile_wait_write(FILE *f);
 
+/* Bytes pass as they are; elsewhere than on Windows they do so anyway. */
+void nl_cfile_set_binary(FILE *f);
+
 /*
  * Stdio's buffer is empty, and nl_cfile_can_read: has stdio fill it.  1: it has something; 0: the
  * end of the stream; or -errno.

@@ -152,6 +152,11 @@ void nl_cfile_wait_write(FILE *f)
     poll_one(f, POLLOUT, -1);
 }
 
+void nl_cfile_set_binary(FILE *f)
+{
+    (void)f;
+}
+
 int nl_cfile_fill(FILE *f)
 {
     clearerr(f);

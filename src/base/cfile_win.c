@@ -7,6 +7,7 @@
  */
 #include "base/cfile.h"
 
+#include <fcntl.h>
 #include <io.h>
 #include <stdlib.h>
 #include <string.h>
@@ -247,6 +248,11 @@ void nl_cfile_wait_read(FILE *f)
 void nl_cfile_wait_write(FILE *f)
 {
     (void)f;
+}
+
+void nl_cfile_set_binary(FILE *f)
+{
+    _setmode(_fileno(f), _O_BINARY);
 }
 
 int nl_cfile_fill(FILE *f)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/cfile.h"
 #include "base/os.h"
 #include "base/spin.h"
 #include "lua/vm/embedded.h"
@@ -44,6 +45,7 @@ int nl_read_file(const char *path, char **text, size_t *len)
     if (!f) {
         return -errno;
     }
+    nl_cfile_set_binary(f); /* standard input may be bytecode */
     size_t n = 0, cap = 0, got;
     char *buf = NULL;
     int err = 0;
