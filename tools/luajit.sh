@@ -107,7 +107,7 @@ get_tarball() {
 }
 
 build() {
-    local src=$work/src new=$work/new vars=()
+    local src=$work/src new=$work/new make=gmake vars=()
     mkdir -p "$src" "$new"/{lib,include/lj,jit}
     tar -xf "$tarball" -C "$src" --strip-components=1
     [ -z "${CROSS:-}" ] || vars+=("CROSS=$CROSS")
@@ -116,10 +116,11 @@ build() {
     [ -z "${CC:-}" ] || vars+=("CC=$CC")
     [ -z "${AR:-}" ] || vars+=("TARGET_AR=$AR rcs")
     [ "${TARGET_SYS:-}" = Windows ] || vars+=(TARGET_CFLAGS=-fPIE) # nl-jit is loaded anywhere; not each compiler assumes that
-    [ "${TARGET_SYS:-}" != Darwin ] || vars+=(MACOSX_DEPLOYMENT_TARGET=11.0)
+    [ "${TARGET_SYS:-$(uname)}" != Darwin ] || vars+=(MACOSX_DEPLOYMENT_TARGET=11.0)
     say "building $version for $target"
+    command -v gmake >/dev/null || make=make # the BSDs' own make is another one
     # LuaJIT's own Makefile reads CFLAGS and LDFLAGS; those of a sanitizer build are not for it.
-    env -u CFLAGS -u LDFLAGS -u CPPFLAGS -u MAKEFLAGS make -s -C "$src/src" -j"$(nproc)" libluajit.a jit/vmdef.lua \
+    env -u CFLAGS -u LDFLAGS -u CPPFLAGS -u MAKEFLAGS "$make" -s -C "$src/src" -j"$(nproc)" libluajit.a jit/vmdef.lua \
         BUILDMODE=static LJCORE_O=ljamalg.o XCFLAGS="$xcflags" "${vars[@]}" >"$work/log" 2>&1 || { tail -n 30 "$work/log" >&2; die "the build failed"; }
     cp "$src"/src/libluajit.a "$new/lib/"
     cp "$src"/src/{lua.h,lualib.h,lauxlib.h,luaconf.h,luajit.h} "$new/include/"

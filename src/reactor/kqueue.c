@@ -151,12 +151,9 @@ static int wait_once(int kq, struct kevent *ev, int max, int64_t timeout_ns)
     return kevent(kq, NULL, 0, ev, max, timeout_ns < 0 ? NULL : &ts);
 }
 
+/* Each filter tells its own direction of an error. */
 static unsigned translate(const struct kevent *e)
 {
-    /* An error: both directions learn of it from their next call. */
-    if (e->flags & EV_ERROR || (e->flags & EV_EOF && e->fflags)) {
-        return NL_EV_READ | NL_EV_WRITE | NL_EV_HUP;
-    }
     if (e->filter == EVFILT_WRITE) { /* EV_EOF: this end has shut down, or READ tells as well */
         return NL_EV_WRITE;
     }

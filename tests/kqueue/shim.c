@@ -13,7 +13,7 @@
  *   - An EV_ADD does not trigger a user event, whatever its fflags say.
  *   - EVFILT_WRITE is refused with EPIPE on a pipe whose other end is closed.
  *   - EV_EOF is on EVFILT_WRITE after a shutdown of this end, too.
- *   - data says nothing.
+ *   - data says nothing, and neither does fflags: SO_ERROR would tell, but only once.
  *
  * NL_KQUEUE_ROUGH=seed in the environment: as no single system is, but any may be at times.  Events
  * come in any order and few at a time, some twice.  The end of a stream comes after its last bytes.
@@ -38,7 +38,6 @@
 
 #define QUEUES_MAX 65536 /* by descriptor */
 #define PULL 64
-#define SOME_ERROR EIO /* fflags: SO_ERROR tells which, but only once */
 
 enum { READ, WRITE, FILTERS };
 
@@ -46,7 +45,7 @@ typedef struct knote {
     void *udata;
     bool there;
     bool active; /* in the list */
-    bool eof, error;
+    bool eof;
 } knote;
 
 typedef struct active {
@@ -292,7 +291,6 @@ static bool pull_locked(queue *q)
             for (int i = 0; i < n; i++) {
                 knote *k = knote_of(q, filter, ev[i].data.fd);
                 if (k) {
-                    k->error |= (ev[i].events & EPOLLERR) != 0;
                     k->eof |= (ev[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
                     activate(q, filter, ev[i].data.fd);
                 }
@@ -331,7 +329,7 @@ static bool hand_out(queue *q, int i, struct kevent *out)
         k->eof = false;
     }
     EV_SET(out, (uintptr_t)a.fd, a.filter == READ ? EVFILT_READ : EVFILT_WRITE, EV_CLEAR | (eof ? EV_EOF : 0),
-           eof && k->error ? SOME_ERROR : 0, 0, k->udata);
+           0, 0, k->udata);
     return true;
 }
 

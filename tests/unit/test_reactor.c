@@ -133,9 +133,10 @@ RTest(no_hup_before_the_end)
     unsigned seen = 0;
     tcp_pair(&c, &s);
     watch(c, 5);
+    cr_assert_eq(nl_sock_shutdown_write(c), 0); /* this end, not the peer */
     put(s, "x");
-    while (!(seen & NL_EV_READ)) {
-        int n = nl_reactor_poll(r, ev, 4, -1);
+    for (int n = 1; n > 0 || !(seen & NL_EV_READ);) {
+        n = nl_reactor_poll(r, ev, 4, seen & NL_EV_READ ? 0 : -1);
         for (int i = 0; i < n; i++) {
             seen |= ev[i].events;
         }
