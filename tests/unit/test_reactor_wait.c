@@ -4,6 +4,7 @@
 #include "reactor_kit.h"
 
 #include <stdlib.h>
+#include <time.h>
 #ifdef __linux__
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -46,6 +47,21 @@ RTest(what_was_detached_does_not_shorten_a_timeout)
         cr_assert_geq(nl_now_ns() - start, 5 * MS);
     }
     done(a, 5, b);
+}
+
+RTest(a_wait_sleeps)
+{
+#ifdef _WIN32
+    POSIX_ONLY("the processor time of a thread is asked by clock_gettime");
+#else
+    nl_event ev;
+    struct timespec before, after;
+    cr_assert_eq(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before), 0);
+    cr_assert_eq(nl_reactor_poll(r, &ev, 1, 600 * MS), 0);
+    cr_assert_eq(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after), 0);
+    int64_t used = (after.tv_sec - before.tv_sec) * 1000 * MS + after.tv_nsec - before.tv_nsec;
+    cr_assert_lt(used, 50 * MS, "it has looked again and again");
+#endif
 }
 
 RTest(longest_timeout_is_for_ever)
