@@ -4,6 +4,8 @@
 #include "base/os.h"
 #include "base/spin.h"
 
+#include "apart_kit.h"
+
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,7 +16,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #endif
 
@@ -226,6 +227,10 @@ Test(os, thread_name)
     cr_assert_str_eq(name, "worker-number-s");
 }
 
+#endif
+
+#if defined(__linux__) || defined(_WIN32)
+
 #define PAGES_MAX 16384 /* 64 MiB: the most that a thread gets, and a first thread may have more */
 
 /* Walks down the stack page by page, until what is left of it is not worth a visit. */
@@ -260,6 +265,10 @@ Test(os, every_thread_has_a_stack_like_the_first)
     cr_assert_gt(first.visited, first.left / 2 - 32);
     cr_assert_geq(second.left + 64, first.left, "%d pages, the first thread has %d", second.left, first.left);
 }
+
+#endif
+
+#ifdef __linux__
 
 static void pin_everywhere(void *arg)
 {
@@ -310,38 +319,51 @@ Test(os, affinity_mask_is_obeyed)
 
 #endif
 
-#ifndef _WIN32
-
-/* What fn writes to standard error, in a process of its own; *status is how that ended. */
-static char *stderr_of(void (*fn)(void), int *status, size_t *len)
+static void pin_to_each(void *arg)
 {
-    static char text[8 << 20];
-    int p[2];
-    size_t n = 0;
-    cr_assert_eq(pipe(p), 0);
-    pid_t pid = fork();
-    cr_assert_geq(pid, 0);
-    if (pid == 0) {
-        dup2(p[1], 2);
-        close(p[0]);
-        close(p[1]);
-        fn();
-        _exit(0);
+    int *bad = arg;
+    for (int i = 0; i < nl_ncpu(); i++) {
+        *bad += nl_thread_pin(i) != 0 && nl_thread_pin(i) != -ENOTSUP;
     }
-    close(p[1]);
-    for (ssize_t got; (got = read(p[0], text + n, sizeof(text) - 1 - n)) > 0;) {
-        n += (size_t)got;
-    }
-    text[n] = '\0';
-    close(p[0]);
-    cr_assert_eq(waitpid(pid, status, 0), pid);
-    if (len) {
-        *len = n;
-    }
-    return text;
+    *bad += nl_thread_pin(-1) != -EINVAL;
+    *bad += nl_thread_pin(nl_ncpu()) != -EINVAL;
 }
 
-static void panic(void)
+Test(os, a_thread_is_bound_to_each_processor_that_there_is)
+{
+    int bad = 0;
+    nl_thread *t;
+    cr_assert_eq(nl_thread_start(&t, "pin", pin_to_each, &bad), 0);
+    nl_thread_join(t);
+    cr_assert_eq(bad, 0);
+}
+
+Test(os, regions_are_aligned_and_zeroed)
+{
+    enum { SIZE = 1 << 21 };
+    char *r[4];
+    size_t page = nl_page_size();
+    for (int i = 0; i < 4; i++) {
+        r[i] = nl_region_map(SIZE);
+        cr_assert_not_null(r[i]);
+        cr_assert_eq((uintptr_t)r[i] % SIZE, 0);
+        nl_region_populate(r[i], page);
+        for (size_t at = 0; at < SIZE; at += page / 2) {
+            cr_assert_eq(r[i][at], 0);
+            r[i][at] = 1;
+        }
+    }
+    nl_region_release(r[1] + page, 3 * page);
+    for (size_t at = 0; at < SIZE; at += page / 2) {
+        cr_assert_eq(r[1][at], at < page || at >= 4 * page, "at %zu", at);
+        r[1][at] = 2;
+    }
+    for (int i = 0; i < 4; i++) {
+        nl_region_unmap(r[i], SIZE);
+    }
+}
+
+APART(panic)
 {
     int two = 2;
     nl_assert(two + two == 4, "never seen");
@@ -352,7 +374,7 @@ Test(os, panic_says_what_and_where)
 {
     int status;
     char *text = stderr_of(panic, &status, NULL);
-    cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    cr_assert(was_aborted(status));
     char *emulator = strstr(text, "qemu: "); /* it has a word of its own for the signal */
     if (emulator) {
         *emulator = '\0';
@@ -364,7 +386,7 @@ Test(os, panic_says_what_and_where)
     cr_assert_null(strstr(text, "never seen"));
 }
 
-static void no_memory(void)
+APART(no_memory)
 {
     volatile size_t n = SIZE_MAX - 3;
     void *volatile p = nl_malloc(n);
@@ -375,12 +397,12 @@ Test(os, out_of_memory_says_so)
 {
     int status;
     char *text = stderr_of(no_memory, &status, NULL);
-    cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    cr_assert(was_aborted(status));
     cr_assert(strstr(text, "out of memory"), "%s", text);
     cr_assert(strstr(text, "18446744073709551612"), "%s", text);
 }
 
-static void log_a_few(void)
+APART(log_a_few)
 {
     nl_log(NULL, "plain %d", 17);
     nl_log("who", "two\nlines");
@@ -422,11 +444,10 @@ Test(log, form_of_a_line)
     cr_assert_arr_eq(end - 3, "03\n", 3);
 }
 
-enum { LOGGERS = 4, LINES = 60 };
+#ifndef _WIN32 /* there nothing tells when a pipe is full */
 
-/* Lines of many lengths, longer than a pipe holds among them, each made of one letter. */
 /* Nobody reads standard error while three entries are made. */
-static void log_late(void)
+APART(log_late)
 {
     char junk[4096] = {0};
     int p[2], out = dup(2);
@@ -461,6 +482,11 @@ Test(log, what_must_not_wait_is_written_late, .timeout = 60)
     cr_assert(a && b && c && a < b && b < c, "%s", text);
 }
 
+#endif
+
+enum { LOGGERS = 4, LINES = 60 };
+
+/* Lines of many lengths, longer than a pipe holds among them, each made of one letter. */
 static void log_letters(void *arg)
 {
     static const size_t length[] = {10, 900, 5000, 100000};
@@ -472,10 +498,12 @@ static void log_letters(void *arg)
     }
 }
 
-static void log_from_threads(void)
+APART(log_from_threads)
 {
     /* Non-blocking, as a terminal becomes when a neighbour wants it so: nothing may be lost for that. */
+#ifndef _WIN32
     fcntl(2, F_SETFL, O_NONBLOCK);
+#endif
     nl_thread *t[LOGGERS];
     for (uintptr_t i = 0; i < LOGGERS; i++) {
         if (nl_thread_start(&t[i], "log", log_letters, (void *)i) != 0) {
@@ -503,5 +531,3 @@ Test(log, lines_never_mix, .timeout = 60)
     }
     cr_assert_eq(lines, LOGGERS * LINES);
 }
-
-#endif
