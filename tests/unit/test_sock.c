@@ -339,6 +339,27 @@ Test(sock, reset_by_peer, .timeout = 60)
     nl_sock_close(l);
 }
 
+Test(sock, cut, .timeout = 60)
+{
+    for (int reset = 0; reset <= 1; reset++) {
+        nl_addr a = ip(4, "127.0.0.1", 0);
+        char buf[8];
+        nl_fd l = listener(&a), c = connected(&a), s = accepted(l), none;
+        nl_sock_cut(s, reset);
+        cr_assert_leq(read_wait(s, buf, sizeof(buf)), 0);
+        cr_assert_lt(nl_sock_write(s, "x", 1), 0);
+        cr_assert_leq(read_wait(c, buf, sizeof(buf)), 0);
+        nl_sock_cut(l, reset);
+        cr_assert_lt(accept_wait(&none, l, NULL), 0);
+        nl_fd late;
+        int err = nl_sock_connect(&late, &a);
+        cr_assert_neq(connect_wait(late, err), 0, "nobody listens any more");
+        nl_sock_close(s);
+        nl_sock_close(c);
+        nl_sock_close(l);
+    }
+}
+
 Test(sock, full_socket_takes_part_then_nothing, .timeout = 60)
 {
     nl_addr a = ip(4, "127.0.0.1", 0);
