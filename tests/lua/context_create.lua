@@ -53,7 +53,7 @@ t.test("context.create.beside: then beside the creator's own file", function()
     "context.send(context.parent, (select(2, context.recv(0)))) end", "deep/branch.lua")
   t.file("context.send(context.parent, 'deep')", "deep/both.lua")
   t.file("context.send(context.parent, 'cwd')", "both.lua")
-  local h = context.create "deep/branch.lua"
+  local h = context.create(context.winos and "deep\\branch.lua" or "deep/branch.lua")
   local got = { [report(h)] = true, [report(h)] = true }
   t.same(got, { ["deep/x"] = true, cwd = true })
 end)

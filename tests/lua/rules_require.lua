@@ -46,6 +46,8 @@ t.test("rules.require.path: package.path is asked in order, dots are directories
   t.file("return 'sub of ' .. ...", "pack/sub/leaf.lua")
   t.eq(require "pack", "init of pack")
   t.eq(require "pack.sub.leaf", "sub of pack.sub.leaf")
+  t.file("return 'letters'", "wörd😀.lua")
+  t.eq(require "wörd😀", "letters")
   t.file("return 'first'", "twice.lua")
   t.mkdir(t.tmp .. "/second")
   t.file("return 'second'", "second/twice.lua")
