@@ -44,8 +44,10 @@
 
 #define ROOM_OR_OUTCOME (AFD_POLL_SEND | AFD_POLL_ABORT | AFD_POLL_CONNECT | AFD_POLL_CONNECT_FAIL)
 
-/* No limit to the threads that are given packets: with one per processor, Windows holds back the
- * packets of a worker's port from the neighbour that looks at it. */
+/*
+ * No limit to the threads that are given packets: with one per processor, Windows holds back the
+ * packets of a worker's port from the neighbour that looks at it.
+ */
 #define CONCURRENCY 0x7fffffff
 
 /* Since Windows 10 1803; headers of mingw do not have it. */
@@ -256,7 +258,7 @@ int nl_reactor_arm_write(nl_reactor *r, nl_fd fd, uint64_t tag)
 
 /* --- Waiting ---------------------------------------------------------------------------------- */
 
-static CALLBACK void on_time(void *arg, DWORD low, DWORD high)
+static void CALLBACK on_time(void *arg, DWORD low, DWORD high)
 {
     (void)arg; /* the wait that it ends is all it is for */
     (void)low;
