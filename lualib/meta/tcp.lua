@@ -114,7 +114,7 @@ function tcp.listen6(addr, port, backlog, callback) end
 ---listener:close()
 ---os.remove(path)
 ---```
----@param sock_name string Path of the socket, at most about 100 bytes.
+---@param sock_name string Path of the socket, at most about 100 bytes; on Windows `\\.\pipe\NAME`.
 ---@return boolean result
 ---@return tcp.socket listen_socket
 function tcp.listens(sock_name) end
@@ -258,7 +258,7 @@ function tcp.connect6(host, port, timeout, callback) end
 ---print(ok, context.errname(err)) --> false ENOENT
 ---```
 ---@async
----@param sock_name string Path of the socket.
+---@param sock_name string Path of the socket; on Windows `\\.\pipe\NAME`.
 ---@param timeout? nl.seconds How long to try at most; without it, for ever.
 ---@return boolean result
 ---@return tcp.socket connect_socket

@@ -81,6 +81,22 @@ static inline void check_flags(nl_fd fd)
 #endif
 }
 
+/* What the process has open: a socket that is closed too late, or never, is among it. */
+static inline int open_handles(void)
+{
+#ifdef _WIN32
+    DWORD n = 0;
+    cr_assert(GetProcessHandleCount(GetCurrentProcess(), &n));
+    return (int)n;
+#else
+    int n = 0;
+    for (int fd = 0; fd < 4096; fd++) {
+        n += fcntl(fd, F_GETFD) >= 0;
+    }
+    return n;
+#endif
+}
+
 /* The calls of sock.h, repeated while they would block: a test has its runner's time limit. */
 static inline int accept_wait(nl_fd *out, nl_fd listener, nl_addr *peer)
 {

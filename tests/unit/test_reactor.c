@@ -379,38 +379,53 @@ RTest(closed_after_detach_is_closed)
     }
 }
 
+/* In step: the test says which round, the thread arms in it and says so. */
 static nl_fd arming;
-static atomic_int arming_stage;
+static atomic_int arm_round, armed_round;
 
 static void armer(void *arg)
 {
-    (void)arg;
-    while (atomic_load(&arming_stage) == 1) {
+    for (int round = 1; round <= *(int *)arg; round++) {
+        while (atomic_load(&arm_round) < round) {
+            nl_cpu_relax();
+        }
         nl_reactor_arm_read(r, arming, 5);
-        nl_reactor_arm_write(r, arming, 5);
+        atomic_store(&armed_round, round);
     }
-    atomic_store(&arming_stage, 3);
 }
 
 RTest(detached_while_another_thread_arms)
 {
-    for (int i = 0; i < 100; i++) {
-        nl_thread *t;
-        nl_fd s;
-        tcp_pair(&arming, &s);
+    enum { N = 300 };
+    nl_thread *t;
+    nl_fd peer[N];
+    int rounds = N, first = 0;
+    cr_assert_eq(nl_thread_start(&t, "armer", armer, &rounds), 0);
+    for (int i = 0; i < N; i++) {
+        tcp_pair(&arming, &peer[i]);
         cr_assert_eq(nl_reactor_attach(r, arming, 5), 0);
-        atomic_store(&arming_stage, 1);
-        cr_assert_eq(nl_thread_start(&t, "armer", armer, NULL), 0);
-        expect(5, NL_EV_WRITE);
-        for (int k = 0; k < i % 8; k++) {
-            nl_thread_yield();
+        put(peer[i], "x");
+        expect(5, NL_EV_READ);
+        cr_assert_eq(drain(arming), 1);
+        atomic_store(&arm_round, i + 1);
+        for (int k = 0; k < i % 32 * 64; k++) {
+            nl_cpu_relax();
         }
         nl_reactor_detach(r, arming, 5);
-        atomic_store(&arming_stage, 2);
-        nl_thread_join(t);
+        while (atomic_load(&armed_round) <= i) {
+            nl_thread_yield();
+        }
         nl_sock_close(arming);
-        expect_closed(s);
-        nl_sock_close(s);
+        settle(5);
+        first = i ? first : open_handles();
+    }
+    while (open_handles() >=
+           first + N) { /* what is open beside the peers, which are silent, was so at first */
+        settle(5);
+    }
+    nl_thread_join(t);
+    for (int i = 0; i < N; i++) {
+        nl_sock_close(peer[i]);
     }
 }
 
