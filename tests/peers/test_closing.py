@@ -105,6 +105,7 @@ def test_one_shot_client(h):
 
 def test_give_way(h):
     """tcp.close.give-way: closed sockets make room for new connections when descriptors run out"""
+    h.needs_posix("no limit of descriptors")
     process = h.start(SERVER + """
         tcp.accept(l, function(ok, s) if not ok then return end tcp.write(s, "a line\\n") tcp.close(s) end)
         tcp.read(select(2, tcp.connect("127.0.0.1", tcp.local_port(l))), function() end)
@@ -121,6 +122,7 @@ def test_give_way(h):
 
 def test_give_way_unsent(h):
     """tcp.close.give-way-unsent: those with output left give way last, and by a reset"""
+    h.needs_posix("no limit of descriptors")
     process = h.start(SERVER + """
         tcp.accept(l, function(ok, s) if not ok then return end tcp.write(s, ("x"):rep(10000000)) tcp.close(s) end)
         context.recv(0)""", wrap=limited(60))
