@@ -14,6 +14,11 @@
 #include <mswsock.h>
 #include <string.h>
 
+/*
+ * SOMAXCONN_HINT(65535), which headers of mingw do not have.  SOMAXCONN itself is 200 there, and a
+ * connection that finds no room is refused.
+ */
+#define LONGEST_BACKLOG (-65535)
 #define ACCEPT_TRIES 16 /* as many connections may have gone while they waited */
 
 /* Winsock is there before any other call, in programs and in tests. */
@@ -178,7 +183,7 @@ int nl_sock_listen(nl_fd *out, const nl_addr *a, const struct nl_listen_opts *o)
     }
     set_nodelay(s, a); /* for those that are accepted, see inherit_nodelay */
     if (!err && (bind(s, nl_csockaddr(a), (int)a->len) != 0 ||
-                 listen(s, o->backlog > 0 ? o->backlog : SOMAXCONN) != 0)) {
+                 listen(s, o->backlog > 0 ? o->backlog : LONGEST_BACKLOG) != 0)) {
         err = sock_error();
     }
     if (err) {

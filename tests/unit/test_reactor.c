@@ -304,6 +304,41 @@ RTest(connect_is_refused)
     raw_close(blocker);
 }
 
+RTest(connect_is_refused_later)
+{
+    /* Nobody answers once the backlog is full; when the listener has gone, the next try is refused. */
+    nl_addr a;
+    struct nl_listen_opts o = {1, false};
+    nl_fd l, c[16];
+    int n = 0, err = 0;
+    cr_assert_eq(nl_addr_ip(&a, 4, "127.0.0.1", 0), 0);
+    cr_assert_eq(nl_sock_listen(&l, &a, &o), 0);
+    cr_assert_eq(nl_sock_local(l, &a), 0);
+    while (n < 16 && err == 0) {
+        err = nl_sock_connect(&c[n], &a);
+        err = err == -EINPROGRESS ? nl_sock_connect_result(c[n]) : err;
+        n++;
+    }
+    if (err != -EINPROGRESS) {
+        cr_skip_test("the system answers when the backlog is full, too: %d", err);
+    }
+    cr_assert_eq(nl_reactor_attach(r, c[n - 1], 5), 0);
+    while (err == -EINPROGRESS) {
+        cr_assert_eq(nl_reactor_arm_write(r, c[n - 1], 5), 0);
+        if (l != NL_FD_NONE) {
+            nl_sock_close(l);
+            l = NL_FD_NONE;
+        }
+        expect(5, NL_EV_WRITE);
+        err = nl_sock_connect_result(c[n - 1]);
+    }
+    cr_assert_eq(err, -ECONNREFUSED);
+    gone(c[n - 1], 5);
+    while (--n > 0) {
+        nl_sock_close(c[n - 1]);
+    }
+}
+
 /* --- Attach and detach ------------------------------------------------------------------------ */
 
 RTest(detached_is_silent_and_can_come_back)
