@@ -54,8 +54,7 @@ void nl_winfd_init(nl_winfd *w, nl_win_kind kind, HANDLE handle)
 
 static nl_winfd *socket_new(nl_win_kind kind, SOCKET s)
 {
-    nl_winfd *w = (nl_winfd *)nl_pool_alloc(sizeof(*w));
-    memset(w, 0, sizeof(*w));
+    nl_winfd *w = (nl_winfd *)nl_calloc(sizeof(*w));
     nl_winfd_init(w, kind, (HANDLE)s);
     if (kind == NL_WIN_LISTENER) {
         w->lock = nl_mutex_new();
@@ -85,7 +84,7 @@ void nl_winfd_unref(nl_winfd *w)
     if (w->lock) {
         nl_mutex_free(w->lock);
     }
-    nl_pool_free(w, sizeof(*w));
+    nl_free(w); /* not of the pool: a worker that harvests holds its poll lock, a spin lock */
 }
 
 /*
