@@ -13,6 +13,7 @@ enum { THREADS = 3, PAIRS = 40, CHUNK = 16 * 1024, LATE_MAX = 64, BATCH = 8 };
 #define ROUNDS RNG_ROUNDS(400, 80) /* of all pairs together */
 #define GOAL_MAX (64 * 1024)
 #define GOAL_BIG (12 * 1024 * 1024) /* more than all buffers on the way */
+#define BIG_ROUNDS 4                /* the first ones */
 
 typedef struct pair_of_ends pair_of_ends;
 
@@ -185,15 +186,18 @@ static void use_end(end *e, unsigned events)
 /* The next round of a pair, if there is one. */
 static void begin(pair_of_ends *p)
 {
-    if (atomic_fetch_add(&begun, 1) >= ROUNDS) {
+    int round = atomic_fetch_add(&begun, 1);
+    if (round >= ROUNDS) {
         return;
     }
     rng *random = &p->ends[0].random;
     for (int i = 0; i < 2; i++) {
-        p->ends[i].goal = rng_below(random, 24) ? rng_below(random, GOAL_MAX) : GOAL_BIG;
+        bool big = round < BIG_ROUNDS || rng_below(random, 24) == 0;
+        p->ends[i].goal = big ? GOAL_BIG : rng_below(random, GOAL_MAX);
         p->ends[i].reset_at = 0;
     }
-    if (rng_below(random, 4) == 0) { /* not before it has got something: it was accepted then */
+    if (round >= BIG_ROUNDS &&
+        rng_below(random, 4) == 0) { /* not before it has got something: it was accepted then */
         int i = (int)rng_below(random, 2);
         p->ends[i].reset_at = 1 + rng_below(random, p->ends[1 - i].goal + 1);
     }
