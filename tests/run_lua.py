@@ -257,7 +257,7 @@ def main():
     if not os.path.exists(command[0]):
         sys.exit(f"run_lua.py: no such program: {command[0]}")
 
-    said = subprocess.run([*command, "-v"], capture_output=True, text=True)
+    said = subprocess.run([*command, "-v"], capture_output=True, text=True, timeout=args.timeout * args.slow)
     if said.returncode:
         sys.exit(f"run_lua.py: {shlex.join(command)} -v: status {said.returncode}\n{said.stderr}")
     program = harness.Program(command, said.stdout.splitlines()[0], bool(wrapper))
