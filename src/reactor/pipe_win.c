@@ -114,7 +114,6 @@ int nl_pipe_listen(nl_fd *out, const nl_addr *a)
     }
     nl_pipe_listener *l = (nl_pipe_listener *)nl_calloc(sizeof(*l));
     nl_winfd_init(&l->fd, NL_WIN_PIPE_LISTENER, INVALID_HANDLE_VALUE);
-    l->fd.lock = nl_mutex_new();
     l->name = *a;
     l->instance[0] = first;
     for (int i = 1; i < INSTANCES; i++) {
@@ -301,14 +300,6 @@ int nl_pipe_shutdown_write(nl_winfd *w)
     return atomic_load(&w->write.pending) ? NL_AGAIN : -EOPNOTSUPP;
 }
 
-static void close_handle(nl_winfd *w)
-{
-    if (w->handle != INVALID_HANDLE_VALUE) {
-        CloseHandle(w->handle);
-        w->handle = INVALID_HANDLE_VALUE;
-    }
-}
-
 static void close_instances(nl_pipe_listener *l)
 {
     nl_mutex_lock(l->fd.lock);
@@ -342,17 +333,8 @@ void nl_pipe_close(nl_winfd *w)
         DisconnectNamedPipe(w->handle); /* discards what the client has not read */
     }
     if (w->reset || !atomic_load(&w->write.pending)) {
-        close_handle(w);
+        nl_winfd_close_handle(w);
     }
-}
-
-void nl_pipe_free(nl_winfd *w)
-{
-    close_handle(w);
-    if (w->lock) {
-        nl_mutex_free(w->lock);
-    }
-    nl_free(w);
 }
 
 /* --- Addresses -------------------------------------------------------------------------------- */

@@ -40,51 +40,11 @@ int64_t nl_sock_limit(void)
     return INT64_MAX; /* memory is the limit */
 }
 
-/* --- The struct behind an nl_fd --------------------------------------------------------------- */
-
-nl_winfd nl_winfd_none = {.kind = NL_WIN_SOCKET, .connecting = true, .handle = INVALID_HANDLE_VALUE};
-
-void nl_winfd_init(nl_winfd *w, nl_win_kind kind, HANDLE handle)
-{
-    w->kind = kind;
-    w->handle = handle;
-    w->read.fd = w->write.fd = w;
-    atomic_init(&w->refs, 1);
-}
-
 static nl_winfd *socket_new(nl_win_kind kind, SOCKET s)
 {
     nl_winfd *w = (nl_winfd *)nl_calloc(sizeof(*w));
     nl_winfd_init(w, kind, (HANDLE)s);
-    if (kind == NL_WIN_LISTENER) {
-        w->lock = nl_mutex_new();
-    }
     return w;
-}
-
-static void close_socket(nl_winfd *w)
-{
-    if (w->handle != INVALID_HANDLE_VALUE) {
-        closesocket(nl_win_socket(w));
-        w->handle = INVALID_HANDLE_VALUE;
-    }
-}
-
-void nl_winfd_unref(nl_winfd *w)
-{
-    /* acq_rel: what every holder did with w comes before it is freed. */
-    if (atomic_fetch_sub_explicit(&w->refs, 1, memory_order_acq_rel) != 1) {
-        return;
-    }
-    if (w->kind == NL_WIN_PIPE || w->kind == NL_WIN_PIPE_LISTENER) {
-        nl_pipe_free(w);
-        return;
-    }
-    close_socket(w);
-    if (w->lock) {
-        nl_mutex_free(w->lock);
-    }
-    nl_free(w); /* not of the pool: a worker that harvests holds its poll lock, a spin lock */
 }
 
 /*
@@ -98,10 +58,10 @@ void nl_sock_close(nl_fd fd)
     if (fd == NL_FD_NONE) {
         return;
     }
-    if (w->kind == NL_WIN_PIPE || w->kind == NL_WIN_PIPE_LISTENER) {
+    if (nl_winfd_is_pipe(w)) {
         nl_pipe_close(w);
     } else if (w->reset || w->kind == NL_WIN_LISTENER) {
-        close_socket(w);
+        nl_winfd_close_handle(w);
     } else if (atomic_load(&w->refs) > 1) {
         shutdown(nl_win_socket(w), SD_SEND);
     }
@@ -405,7 +365,7 @@ intptr_t nl_sock_write(nl_fd fd, const void *buf, size_t n)
 int nl_sock_nodelay(nl_fd fd, bool on)
 {
     nl_winfd *w = nl_winfd_of(fd);
-    if (w->kind == NL_WIN_PIPE || w->kind == NL_WIN_PIPE_LISTENER) {
+    if (nl_winfd_is_pipe(w)) {
         return 0; /* a pipe delays nothing */
     }
     int err = set_int(nl_win_socket(w), IPPROTO_TCP, TCP_NODELAY, on);
@@ -444,7 +404,7 @@ void nl_sock_cut(nl_fd fd, bool reset)
         break;
     case NL_WIN_LISTENER: /* only a close ends it; who uses it takes the lock */
         nl_mutex_lock(w->lock);
-        close_socket(w);
+        nl_winfd_close_handle(w);
         nl_mutex_unlock(w->lock);
         break;
     default:
@@ -462,32 +422,25 @@ int64_t nl_sock_unsent(nl_fd fd)
                : -EOPNOTSUPP;
 }
 
-int nl_sock_local(nl_fd fd, nl_addr *out)
+static int ask_name(const nl_winfd *w, int(WSAAPI *ask)(SOCKET, struct sockaddr *, int *), nl_addr *out)
 {
-    nl_winfd *w = nl_winfd_of(fd);
     int len = sizeof(out->u.bytes);
     memset(out, 0, sizeof(*out));
-    if (w->kind == NL_WIN_PIPE || w->kind == NL_WIN_PIPE_LISTENER) {
-        return nl_pipe_local(w, out);
-    }
-    if (getsockname(nl_win_socket(w), nl_sockaddr(out), &len) != 0) {
+    if (ask(nl_win_socket(w), nl_sockaddr(out), &len) != 0) {
         return sock_error();
     }
     out->len = (unsigned)len;
     return 0;
 }
 
+int nl_sock_local(nl_fd fd, nl_addr *out)
+{
+    nl_winfd *w = nl_winfd_of(fd);
+    return nl_winfd_is_pipe(w) ? nl_pipe_local(w, out) : ask_name(w, getsockname, out);
+}
+
 int nl_sock_remote(nl_fd fd, nl_addr *out)
 {
     nl_winfd *w = nl_winfd_of(fd);
-    int len = sizeof(out->u.bytes);
-    memset(out, 0, sizeof(*out));
-    if (w->kind == NL_WIN_PIPE || w->kind == NL_WIN_PIPE_LISTENER) {
-        return nl_pipe_remote(w, out);
-    }
-    if (getpeername(nl_win_socket(w), nl_sockaddr(out), &len) != 0) {
-        return sock_error();
-    }
-    out->len = (unsigned)len;
-    return 0;
+    return nl_winfd_is_pipe(w) ? nl_pipe_remote(w, out) : ask_name(w, getpeername, out);
 }

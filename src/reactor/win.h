@@ -61,9 +61,16 @@ static inline SOCKET nl_win_socket(const nl_winfd *w)
     return (SOCKET)w->handle;
 }
 
-/* Sets up the fields of w, which is zeroed. */
+static inline bool nl_winfd_is_pipe(const nl_winfd *w)
+{
+    return w->kind == NL_WIN_PIPE || w->kind == NL_WIN_PIPE_LISTENER;
+}
+
+/* winfd.c: sets up the fields of w, which is zeroed and comes from nl_calloc. */
 void nl_winfd_init(nl_winfd *w, nl_win_kind kind, HANDLE handle);
 void nl_winfd_unref(nl_winfd *w);
+/* At once; does nothing if it is closed. */
+void nl_winfd_close_handle(nl_winfd *w);
 
 /* pipe_win.c: sock.h's functions for pipes, by the same names and rules. */
 bool nl_pipe_named(const nl_addr *a);
@@ -86,7 +93,5 @@ bool nl_pipe_start_read(nl_winfd *w);
 void nl_pipe_written(nl_winfd *w);
 /* Calls fn for each instance of a listener, until one fails. */
 int nl_pipe_each(nl_winfd *listener, int (*fn)(nl_reactor *, nl_fd, uint64_t), nl_reactor *r, uint64_t tag);
-/* The last reference has gone. */
-void nl_pipe_free(nl_winfd *w);
 
 #endif
