@@ -79,17 +79,24 @@ def test_messages(h):
 def test_backlog(h):
     """memory.backlog: so does what many small messages took that waited for a slow receiver"""
     h.needs_plain_process("has an allocator of its own")
+    h.file("gate.lua", """
+        local _, to = context.recv(0)
+        context.recv(0)
+        context.send(to, "go")""")
     h.file("receiver.lua", """
         context.recv(0)
-        timer.sleep(1)
+        context.recv(tonumber((...)))
         for _ = 2, 1000000 do context.recv(0) end
         context.send(context.parent, "read")
         context.recv(0)""")
     process = h.start(RSS + """
         local before = rss()
-        local h = context.create("receiver.lua")
+        local gate = context.create("gate.lua")
+        local h = context.create("receiver.lua", tostring(gate))
+        context.send(gate, h)
         for i = 1, 1000000 do context.send(h, i, "some text of a message") end
         assert(rss() > before + 80)
+        context.send(gate, true)
         context.recv(h)
         comes_back(before + 40)
         os.exit(0)""")
