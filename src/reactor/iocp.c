@@ -42,7 +42,9 @@
 #define BATCH 256
 #define NS_PER_TICK 100 /* of a waitable timer */
 
-#define ROOM_OR_OUTCOME (AFD_POLL_SEND | AFD_POLL_ABORT | AFD_POLL_CONNECT | AFD_POLL_CONNECT_FAIL)
+/* AFD says CONNECT for as long as a socket is connected: who waits for room does not ask for it. */
+#define ROOM (AFD_POLL_SEND | AFD_POLL_ABORT)
+#define OUTCOME (ROOM | AFD_POLL_CONNECT | AFD_POLL_CONNECT_FAIL)
 
 /*
  * No limit to the threads that are given packets: with one per processor, Windows holds back the
@@ -166,7 +168,7 @@ static bool start(nl_reactor *r, nl_winfd *w, nl_win_op *op)
 {
     switch (w->kind) {
     case NL_WIN_SOCKET:
-        return op == &w->read ? receive_nothing(w) : ask(r, w, ROOM_OR_OUTCOME, op);
+        return op == &w->read ? receive_nothing(w) : ask(r, w, w->connecting ? OUTCOME : ROOM, op);
     case NL_WIN_LISTENER:
         return op == &w->read && ask_listener(r, w);
     default:

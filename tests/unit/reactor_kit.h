@@ -77,6 +77,19 @@ static inline void put(nl_fd fd, const char *text)
     cr_assert_eq(nl_sock_write(fd, text, strlen(text)), (intptr_t)strlen(text));
 }
 
+/* Writes until there is no room; the number of bytes. */
+static inline uint64_t fill(nl_fd fd)
+{
+    static char block[65536];
+    uint64_t sent = 0;
+    intptr_t n;
+    while ((n = nl_sock_write(fd, block, sizeof(block))) > 0) {
+        sent += (uint64_t)n;
+    }
+    cr_assert_eq(n, NL_AGAIN);
+    return sent;
+}
+
 /* Reads until the socket is empty; returns the number of bytes, or -1 at the end of the stream. */
 static inline int drain(nl_fd fd)
 {

@@ -217,19 +217,6 @@ RTest(end_of_a_pipe)
 #endif
 }
 
-/* Writes until there is no room; the number of bytes. */
-static uint64_t fill(nl_fd fd)
-{
-    static char block[65536];
-    uint64_t sent = 0;
-    intptr_t n;
-    while ((n = nl_sock_write(fd, block, sizeof(block))) > 0) {
-        sent += (uint64_t)n;
-    }
-    cr_assert_eq(n, NL_AGAIN);
-    return sent;
-}
-
 RTest(a_writer_without_room_hears_of_a_reset)
 {
     nl_fd c, s;

@@ -64,6 +64,26 @@ RTest(a_wait_sleeps)
 #endif
 }
 
+/* A writer that waits for room sleeps.  What the system takes meanwhile is filled again. */
+RTest(no_room_is_no_event)
+{
+    nl_fd c, s;
+    nl_event ev[8];
+    int n;
+    tcp_pair(&c, &s);
+    cr_assert_eq(nl_reactor_attach(r, c, 5), 0);
+    for (int rounds = 0;; rounds++) {
+        fill(c);
+        cr_assert_eq(nl_reactor_arm_write(r, c, 5), 0);
+        n = nl_reactor_poll(r, ev, 8, 50 * MS);
+        if (n == 0) {
+            break;
+        }
+        cr_assert_lt(rounds, 1000, "events without end: %x", ev[0].events);
+    }
+    done(c, 5, s);
+}
+
 RTest(longest_timeout_is_for_ever)
 {
     nl_event ev;
