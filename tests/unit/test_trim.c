@@ -320,4 +320,11 @@ Test(trim, the_pool_is_trimmed_while_others_use_it)
 }
 
 #endif
+#else
+
+Test(trim, memory_goes_back)
+{
+    cr_skip_test("only on Linux: what is resident is asked of /proc and mincore");
+}
+
 #endif
