@@ -73,8 +73,8 @@ int nl_sock_shutdown_write(nl_fd fd);
 void nl_sock_reset(nl_fd fd);
 /*
  * Ends the connection, or the listening, while fd stays open; for another thread than the one that
- * uses it.  reset: the peer sees a reset, where the system can do that.  The client's end of a named
- * pipe stays open: only its close ends it.
+ * uses it.  reset: the peer sees a reset, where the system can do that.  The client's end of a
+ * named pipe stays open: only its close ends it.
  */
 void nl_sock_cut(nl_fd fd, bool reset);
 /*
