@@ -54,7 +54,7 @@ static int last_error(void)
 
 bool nl_pipe_named(const nl_addr *a)
 {
-    return nl_addr_family(a) == 1 && strncmp(nl_unix_path(a), PREFIX, sizeof(PREFIX) - 1) == 0;
+    return nl_addr_family(a) == 1 && strncasecmp(nl_unix_path(a), PREFIX, sizeof(PREFIX) - 1) == 0;
 }
 
 static nl_pipe *pipe_new(HANDLE h, const nl_addr *name, bool server)

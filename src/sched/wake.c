@@ -100,9 +100,9 @@ static inline void fetch(nl_ctx *c)
     __builtin_prefetch(&c->ending, 1);
     __builtin_prefetch(c + 1, 1);
     for (int i = 0; i < NL_CTX_WARM; i++) {
-        const char *p = atomic_load_explicit(&c->warm[i], memory_order_relaxed);
-        __builtin_prefetch(p);
-        __builtin_prefetch(p + NL_CACHELINE);
+        uintptr_t p = (uintptr_t)atomic_load_explicit(&c->warm[i], memory_order_relaxed);
+        __builtin_prefetch((const void *)p);
+        __builtin_prefetch((const void *)(p + NL_CACHELINE));
     }
 }
 
