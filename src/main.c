@@ -311,7 +311,9 @@ int main(int argc, char **argv)
 {
     options o = {0};
     nl_process_init();
-    argv = nl_process_args(&argc, argv);
+    argv = nl_process_args(argv);
+    for (argc = 0; argv[argc]; argc++) { /* as many as there are now */
+    }
     o.lua.chunks = nl_calloc((size_t)argc * sizeof *o.lua.chunks);
     o.lua.jit = nl_calloc((size_t)argc * sizeof *o.lua.jit);
     o.lua.each = nl_calloc((size_t)argc * sizeof *o.lua.each);

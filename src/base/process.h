@@ -30,10 +30,10 @@
 void nl_process_init(void);
 
 /*
- * The arguments of main in UTF-8: argv itself or, on Windows, new ones that are kept to the end of
- * the process.
+ * The arguments of main in UTF-8, with a NULL behind them: argv itself or, on Windows, new ones that
+ * are kept to the end of the process, and may be fewer.
  */
-char **nl_process_args(int *argc, char **argv);
+char **nl_process_args(char **argv);
 
 /* The folder of the program, where package.path looks for modules on Windows; NULL elsewhere. */
 const char *nl_program_dir(void);

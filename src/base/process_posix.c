@@ -335,9 +335,8 @@ void nl_process_init(void)
     raise_limit();
 }
 
-char **nl_process_args(int *argc, char **argv)
+char **nl_process_args(char **argv)
 {
-    (void)argc;
     return argv;
 }
 

@@ -33,7 +33,7 @@ void nl_process_init(void)
     timeBeginPeriod(1); /* else a wait ends with the clock's tick, each 15.6 ms */
 }
 
-char **nl_process_args(int *argc, char **argv)
+char **nl_process_args(char **argv)
 {
     /* msvcrt's are in the code page of the country, and what looks like a pattern is replaced. */
     int n;
@@ -46,7 +46,6 @@ char **nl_process_args(int *argc, char **argv)
         args[i] = nl_to_utf8(wide[i]);
     }
     LocalFree(wide);
-    *argc = n;
     return args;
 }
 

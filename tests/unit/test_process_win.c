@@ -21,10 +21,8 @@ __attribute__((constructor)) static void be_a_child(void)
         return;
     }
     if (strcmp(__argv[1], "args") == 0) {
-        int argc = __argc;
-        char **argv = nl_process_args(&argc, __argv);
-        for (int i = 2; i < argc; i++) {
-            puts(argv[i]);
+        for (char **arg = nl_process_args(__argv) + 2; *arg; arg++) {
+            puts(*arg);
         }
         exit(0);
     } else if (strcmp(__argv[1], "wait") == 0) {
