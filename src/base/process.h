@@ -30,8 +30,8 @@
 void nl_process_init(void);
 
 /*
- * The arguments of main in UTF-8, with a NULL behind them: argv itself or, on Windows, new ones that
- * are kept to the end of the process, and may be fewer.
+ * The arguments of main in UTF-8, with a NULL behind them: argv itself or, on Windows, new ones,
+ * maybe fewer, that are kept to the end of the process.
  */
 char **nl_process_args(char **argv);
 
