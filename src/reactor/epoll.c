@@ -19,9 +19,9 @@
  * its counter says, so it is never read.  The counter lasts for 2^64 wakes.
  */
 #include "base/alloc.h"
-#include "base/os.h"
 #include "base/process.h"
 #include "reactor/reactor.h"
+#include "reactor/timeout.h"
 
 #include <limits.h>
 #include <sys/epoll.h>
@@ -163,18 +163,10 @@ static unsigned translate(uint32_t e)
 int nl_reactor_poll(nl_reactor *r, nl_event *ev, int max, int64_t timeout_ns)
 {
     struct epoll_event raw[BATCH];
-    int64_t deadline = 0;
+    int64_t deadline = nl_timeout_begin(&timeout_ns);
     nl_assert(max > 0, "poll needs room for an event");
     if (max > BATCH) {
         max = BATCH;
-    }
-    if (timeout_ns > 0) {
-        int64_t now = nl_now_ns();
-        if (timeout_ns >= INT64_MAX - now) {
-            timeout_ns = -1;
-        } else {
-            deadline = now + timeout_ns;
-        }
     }
     for (;;) {
         int n = wait_once(r->epfd, raw, max, timeout_ns);
@@ -193,15 +185,9 @@ int nl_reactor_poll(nl_reactor *r, nl_event *ev, int max, int64_t timeout_ns)
             }
             return count;
         }
-        if (timeout_ns == 0) {
-            return 0;
-        }
         /* A signal, or a wait that was cut to INT_MAX milliseconds: the rest of the time. */
-        if (timeout_ns > 0) {
-            timeout_ns = deadline - nl_now_ns();
-            if (timeout_ns <= 0) {
-                return 0;
-            }
+        if (nl_timeout_is_over(&timeout_ns, deadline)) {
+            return 0;
         }
     }
 }

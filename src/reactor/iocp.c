@@ -34,7 +34,7 @@
  * after the last packet was taken out, and posts a new one.
  */
 #include "base/alloc.h"
-#include "base/os.h"
+#include "reactor/timeout.h"
 #include "reactor/win.h"
 
 #include <mswsock.h>
@@ -326,18 +326,10 @@ static int harvest_all(nl_reactor *r, const OVERLAPPED_ENTRY *packets, int n, nl
 int nl_reactor_poll(nl_reactor *r, nl_event *ev, int max, int64_t timeout_ns)
 {
     OVERLAPPED_ENTRY packets[BATCH];
-    int64_t deadline = 0;
+    int64_t deadline = nl_timeout_begin(&timeout_ns);
     nl_assert(max > 0, "poll needs room for an event");
     if (max > BATCH) {
         max = BATCH;
-    }
-    if (timeout_ns > 0) {
-        int64_t now = nl_now_ns();
-        if (timeout_ns >= INT64_MAX - now) {
-            timeout_ns = -1;
-        } else {
-            deadline = now + timeout_ns;
-        }
     }
     for (;;) {
         bool woken = false;
@@ -346,15 +338,12 @@ int nl_reactor_poll(nl_reactor *r, nl_event *ev, int max, int64_t timeout_ns)
             return n;
         }
         int count = harvest_all(r, packets, n, ev, &woken);
-        if (count || woken || (timeout_ns == 0 && n == 0)) {
+        if (count || woken) {
             return count;
         }
         /* Packets of detached sockets, or a timer that was early: the rest of the time. */
-        if (timeout_ns > 0) {
-            timeout_ns = deadline - nl_now_ns();
-            if (timeout_ns <= 0) {
-                return 0;
-            }
+        if (nl_timeout_is_over(&timeout_ns, deadline) && n == 0) {
+            return 0;
         }
     }
 }

@@ -20,9 +20,9 @@
  * hence after the kernel has cleared the bell (EV_CLEAR), and its NOTE_TRIGGER makes a new event.
  */
 #include "base/alloc.h"
-#include "base/os.h"
 #include "base/process.h"
 #include "reactor/reactor.h"
+#include "reactor/timeout.h"
 
 #include <fcntl.h>
 #include <sys/types.h>
@@ -163,18 +163,10 @@ static unsigned translate(const struct kevent *e)
 int nl_reactor_poll(nl_reactor *r, nl_event *ev, int max, int64_t timeout_ns)
 {
     struct kevent raw[BATCH];
-    int64_t deadline = 0;
+    int64_t deadline = nl_timeout_begin(&timeout_ns);
     nl_assert(max > 0, "poll needs room for an event");
     if (max > BATCH) {
         max = BATCH;
-    }
-    if (timeout_ns > 0) {
-        int64_t now = nl_now_ns();
-        if (timeout_ns >= INT64_MAX - now) {
-            timeout_ns = -1;
-        } else {
-            deadline = now + timeout_ns;
-        }
     }
     for (;;) {
         int n = wait_once(r->kq, raw, max, timeout_ns);
@@ -193,15 +185,9 @@ int nl_reactor_poll(nl_reactor *r, nl_event *ev, int max, int64_t timeout_ns)
             }
             return count;
         }
-        if (timeout_ns == 0) {
-            return 0;
-        }
         /* A signal, or a wait that was cut to WAIT_MAX_S: the rest of the time. */
-        if (timeout_ns > 0) {
-            timeout_ns = deadline - nl_now_ns();
-            if (timeout_ns <= 0) {
-                return 0;
-            }
+        if (nl_timeout_is_over(&timeout_ns, deadline)) {
+            return 0;
         }
     }
 }

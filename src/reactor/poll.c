@@ -29,6 +29,7 @@
 #include "base/os.h"
 #include "base/process.h"
 #include "reactor/reactor.h"
+#include "reactor/timeout.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -254,13 +255,8 @@ static bool answer_bell(nl_reactor *r)
 
 int nl_reactor_poll(nl_reactor *r, nl_event *ev, int max, int64_t timeout_ns)
 {
-    int64_t now = timeout_ns > 0 ? nl_now_ns() : 0, deadline = 0;
+    int64_t deadline = nl_timeout_begin(&timeout_ns);
     nl_assert(max > 0, "poll needs room for an event");
-    if (timeout_ns > 0 && timeout_ns >= INT64_MAX - now) {
-        timeout_ns = -1;
-    } else {
-        deadline = now + timeout_ns;
-    }
     for (;;) {
         nl_mutex_lock(r->lock);
         int n = make_set_locked(r);
@@ -281,14 +277,12 @@ int nl_reactor_poll(nl_reactor *r, nl_event *ev, int max, int64_t timeout_ns)
         nl_cond_broadcast(r->left_poll);
         int count = ready > 0 ? harvest_locked(r, n, ev, max) : 0;
         nl_mutex_unlock(r->lock);
-        if (err || count || woken || timeout_ns == 0) {
+        if (err || count || woken) {
             return err ? err : count;
         }
-        if (timeout_ns > 0) { /* a signal, or a new set: the rest of the time */
-            timeout_ns = deadline - nl_now_ns();
-            if (timeout_ns <= 0) {
-                return 0;
-            }
+        /* A signal, or a new set: the rest of the time. */
+        if (nl_timeout_is_over(&timeout_ns, deadline)) {
+            return 0;
         }
     }
 }
