@@ -46,8 +46,8 @@ static __attribute__((noinline)) void co_drop(nl_co *co)
 /* The next dispatch may well run this root. */
 static inline void warm(nl_lctx *lc, const nl_co *co)
 {
-    if (nl_unlikely(lc->warm != co)) {
-        lc->warm = co;
+    if (nl_unlikely(lc->warm != co->L)) {
+        lc->warm = co->L;
         nl_ctx_warm(&lc->ctx, (const void *[NL_CTX_WARM]){lc->vm.L, co->L});
     }
 }

@@ -165,7 +165,7 @@ struct nl_lctx {
     /* one message ends several waits: what runs for one is not to give way to the next */
     bool in_fanout;
     nl_state vm;
-    const nl_co *warm; /* whose memory nl_ctx_warm has been told */
+    const lua_State *warm; /* what nl_ctx_warm was told of last */
 
     /* Roots and waits: run/. */
     nl_co *callback_co; /* a callback's root, between nl_wait_begin and nl_wait_end */
