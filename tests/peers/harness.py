@@ -302,6 +302,11 @@ class Helper:
             self.skip(f"needs the bundled LuaJIT: {why}")
 
     @property
+    def glibc(self):
+        """Whether the program has the C library that has the largest buffers and gives memory back soonest."""
+        return b"libc.so.6" in Path(self.settings.command[-1]).read_bytes()
+
+    @property
     def signals(self):
         """Those that ask to end: wine makes a Ctrl-C of SIGINT, and ends the process at once for SIGTERM."""
         return (signal.SIGINT,) if self.settings.windows else (signal.SIGTERM, signal.SIGINT)
