@@ -7,6 +7,7 @@
  */
 #include "base/cfile.h"
 
+#include <ctype.h>
 #include <fcntl.h>
 #include <io.h>
 #include <stdlib.h>
@@ -305,19 +306,33 @@ size_t nl_cfile_room(FILE *f)
     return f->_flag & _IOWRT && f->_base && !(f->_flag & _IONBF) && f->_cnt > 0 ? (size_t)f->_cnt : 0;
 }
 
+/*
+ * How much mingw's scanf, which LuaJIT reads files with, takes of what is no number: what one may
+ * begin with; of a word the first wrong letter, too.
+ */
+static size_t taken_in_vain(const char *text)
+{
+    size_t n = strspn(text, " \t\n\v\f\r");
+    n += text[n] == '+' || text[n] == '-';
+    int c = tolower((unsigned char)text[n]);
+    const char *word = c == 'n' ? "nan" : c == 'i' ? "infinity" : NULL;
+    if (word) {
+        while (*word && tolower((unsigned char)text[n]) == *word) {
+            n++;
+            word++;
+        }
+        return n + (text[n] != 0);
+    }
+    return c == '0' ? n + 2 : n + (c == '.'); /* "0x" and no digit */
+}
+
 bool nl_cfile_scan_number(const char *p, size_t n, double *number, size_t *used)
 {
     char *text = nl_calloc(n + 1);
     int taken = 0;
     memcpy(text, p, n);
     bool is_number = sscanf(text, "%lf%n", number, &taken) == 1;
-    if (!is_number) {
-        /* What scanf has looked at and found good: what a number may begin with. */
-        taken = (int)strspn(text, " \t\n\v\f\r");
-        taken += text[taken] == '+' || text[taken] == '-';
-        taken += text[taken] == '.';
-    }
+    *used = is_number ? (size_t)taken : taken_in_vain(text);
     nl_free(text);
-    *used = (size_t)taken;
     return is_number;
 }
